@@ -1,0 +1,103 @@
+//! Idempotency: port to the store of handled keys, and how a message's key is found.
+//!
+//! Asked ahead by `dedupe`, written by `settle` after the outputs (or in one transaction with them).
+//! A mark stores the turn: the same turn again means "already settled", another means "duplicate".
+//! Keys count within a source partition: give messages that may be repeated the same message key.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::log::LogError;
+use crate::message::{EpochMs, Message, Offset, Partition};
+
+/// An idempotency key's largest size; a larger one is replaced by its digest.
+pub const KEY_BYTES_MAX: usize = 512;
+
+/// Where a key counts: one group's handling of one source partition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// The consumer group.
+    pub group: ByteString,
+    /// The source partition.
+    pub partition: Partition,
+}
+
+/// "The message with this key was handled": kept until it expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Where the key counts.
+    pub scope: Scope,
+    /// The key.
+    pub key: Bytes,
+    /// The turn of the message that was handled.
+    pub turn: Offset,
+    /// When the mark may be forgotten.
+    pub expires: EpochMs,
+}
+
+/// A store of marks. `lookup` never shows a mark whose `mark` call was not answered, except after a
+/// restart.
+#[async_trait]
+pub trait IdempotencyStore: Send + Sync + 'static {
+    /// The turn stored for each key, in the order asked for; expired marks count as absent.
+    ///
+    /// # Errors
+    /// `Unavailable`: ask again, nothing may be handled meanwhile.
+    async fn lookup(
+        &self,
+        scope: &Scope,
+        keys: &[Bytes],
+        now: EpochMs,
+    ) -> Result<Vec<Option<Offset>>, LogError>;
+
+    /// Stores marks, durably as the log is.
+    ///
+    /// # Errors
+    /// `Unavailable`: ask again.
+    async fn mark(&self, marks: Vec<Mark>) -> Result<(), LogError>;
+}
+
+/// Where a message's idempotency key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// The value of a header of this name (the last, if it repeats).
+    Header(String),
+    /// The message key.
+    MessageKey,
+    /// A JSON pointer (RFC 6901) into the value.
+    JsonPointer(String),
+}
+
+impl KeySource {
+    /// The idempotency key of a message, or `None` if it has none (never an empty key).
+    pub fn key_of(&self, message: &Message) -> Option<Bytes> {
+        let key = match self {
+            Self::Header(name) => {
+                message.headers.iter().rev().find(|h| h.name == name.as_str())?.value.clone()
+            }
+            Self::MessageKey => message.key.clone()?,
+            Self::JsonPointer(pointer) => json_key(message.value.as_ref()?, pointer)?,
+        };
+        if key.is_empty() { None } else { Some(bounded(key)) }
+    }
+}
+
+fn json_key(value: &Bytes, pointer: &str) -> Option<Bytes> {
+    let document: serde_json::Value = serde_json::from_slice(value).ok()?;
+    match document.pointer(pointer)? {
+        serde_json::Value::String(text) => Some(Bytes::copy_from_slice(text.as_bytes())),
+        number @ serde_json::Value::Number(_) => Some(Bytes::from(number.to_string())),
+        // Null, booleans, lists and objects identify nothing.
+        _ => None,
+    }
+}
+
+/// A giant key must not fill the store: its digest identifies it as well.
+fn bounded(key: Bytes) -> Bytes {
+    if key.len() <= KEY_BYTES_MAX {
+        return key;
+    }
+    use sha2::Digest as _;
+    Bytes::from(format!("sha256:{:x}", sha2::Sha256::digest(&key)))
+}
