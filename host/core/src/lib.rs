@@ -8,11 +8,29 @@
 //! their heavy implementations: it builds without wasmtime, librdkafka or a C compiler, and runs
 //! deterministically in the simulator.
 
+pub mod attempt;
+pub mod budget;
 pub mod clock;
+mod companion_record;
+pub mod companions;
+pub mod dedupe;
+pub mod headers;
 pub mod idempotency;
+pub mod in_hand;
+mod intake;
+pub mod lane;
+pub mod ledger;
 pub mod log;
 pub mod message;
+pub mod metrics;
 pub mod names;
 pub mod outcome;
+mod partition;
+pub mod pipeline;
 pub mod pipeline_spec;
 pub mod plugin;
+mod settle;
+pub mod shutdown;
+pub mod status;
+pub mod tiers;
+mod work_queue;

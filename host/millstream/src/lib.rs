@@ -1,1 +1,19 @@
-//! millstream
+//! The `millstream` command: configuration, command line, and how both reach the log.
+//!
+//! `cli` parses and dispatches to `commands`; those read `config`, reach the log through `access`
+//! and answer with an [`exit::Exit`] or findings. The stations themselves are in `millstream-core`.
+
+pub mod access;
+pub mod cases;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod exit;
+pub mod finding;
+pub mod lag;
+pub mod logging;
+pub mod message_line;
+pub mod plugin_file;
+pub mod table;
+pub mod terminal;
+pub mod topic_plan;

@@ -1,0 +1,51 @@
+# Millstream's commands. `make demo` needs a Rust toolchain and nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Outside the checkout, so that a fresh clone does not rebuild the world.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millstream/target
+MILLSTREAM := $(CARGO_TARGET_DIR)/debug/millstream
+SEEDS ?= 500
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: ## Run the main job on the embedded log: faults, a kill, retries, dead letters, redrive
+	cargo build --quiet -p millstream || cargo build -p millstream
+	$(MILLSTREAM) demo
+
+.PHONY: test
+test: prepare ## Install what the tests need and run all of them
+	tests/run
+
+.PHONY: prepare
+prepare: ## Install the Wasm targets and the linter's and formatter's components
+	tests/prepare
+
+.PHONY: sim
+sim: ## Attack the core with seeded histories: make sim SEEDS=10000, or make sim SEED=7 for one
+ifdef SEED
+	cargo run --quiet -p millstream-sim -- --seed $(SEED)
+else
+	cargo run --quiet -p millstream-sim -- --seeds $(SEEDS)
+endif
+
+.PHONY: soak
+soak: ## Long forms of the crash tests (20 kills of a host under load, the simulator with 10,000 seeds)
+	MILLSTREAM_SOAK=1 cargo test -p millstream-tests --test crash -- --nocapture
+	cargo run --quiet -p millstream-sim -- --seeds 10000
+
+.PHONY: bench
+bench: prepare ## Measure against named baselines, as ratios; results go to bench/README.md by hand
+	cargo run --release -p millstream-bench
+
+.PHONY: lint
+lint: ## Format, clippy, rustdoc, each with warnings as errors; cargo-deny if it can be had
+	tests/lint
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	cargo clean

@@ -1,0 +1,243 @@
+//! Attempt: runs the plugin on a batch of messages and turns whatever happens into a verdict each.
+//!
+//! After `dedupe`, before `settle`. Each worker owns one instance and takes batches from the work
+//! queue; messages of one lane lie together in a batch, in order.
+//!
+//! Invariants:
+//! - every message of a batch comes back, attempted or not;
+//! - after a message that its lane must wait for, the rest of that lane comes back unattempted;
+//! - a partition that is gone cancels its batch: dropping its end of `alive` is enough.
+//!
+//! Limits: a batch ends early after [`SLICE`] of time or [`BATCH_OUTPUT_BYTES_MAX`] of outputs, so
+//! that one slow or prolific message does not hold back the rest behind it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::headers;
+use crate::in_hand::InHand;
+use crate::lane::LaneId;
+use crate::message::{Record, Topic};
+use crate::metrics::WorkerMetrics;
+use crate::outcome::{Fault, FaultKind, Outcome, Output};
+use crate::plugin::{Instance, Plugin};
+use crate::work_queue::WorkQueue;
+
+/// After so long a worker hands the rest of its batch back, for others to take.
+pub const SLICE: Duration = Duration::from_millis(10);
+
+/// After so many bytes of outputs a worker hands the rest of its batch back.
+pub const BATCH_OUTPUT_BYTES_MAX: usize = 4 << 20;
+
+/// How long a worker waits before it asks again for an instance it did not get.
+const INSTANCE_RETRY: Duration = Duration::from_millis(200);
+
+/// A batch of messages on its way to a worker.
+#[derive(Debug)]
+pub struct Work {
+    /// The messages, those of a lane together and in order.
+    pub batch: Vec<(LaneId, InHand)>,
+    /// Where the batch goes back to; it has room for every batch a partition may have out.
+    pub reply: mpsc::Sender<Returned>,
+    /// Ends when the partition is gone.
+    pub alive: watch::Receiver<()>,
+}
+
+/// A batch that came back from a worker.
+#[derive(Debug)]
+pub struct Returned {
+    /// All of its messages, those of a lane together and in order.
+    pub batch: Vec<Attempted>,
+    /// How long the worker was busy with it.
+    pub busy: Duration,
+}
+
+/// A message that came back from a worker.
+#[derive(Debug)]
+pub struct Attempted {
+    /// Its lane.
+    pub lane: LaneId,
+    /// The message.
+    pub item: InHand,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// What came of a message that was given to a worker.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It was not attempted.
+    Unattempted,
+    /// Handled; these records are to be appended.
+    Done(Vec<Record>),
+    /// Not handled; never `Outcome::Done`.
+    Failed(Outcome),
+}
+
+/// Where a pipeline's outputs go.
+#[derive(Clone, Debug, Default)]
+pub struct OutputRules {
+    /// Name to topic and the largest record it takes.
+    pub topics: BTreeMap<String, (Topic, usize)>,
+}
+
+impl OutputRules {
+    /// The records of a message's outputs.
+    ///
+    /// # Errors
+    /// A fault if an output is not named by the pipeline (`denied`) or larger than its topic takes
+    /// (`oversize`): one such record would make a broker refuse the whole batch.
+    pub fn records(&self, item: &InHand, outputs: Vec<Output>) -> Result<Vec<Record>, Fault> {
+        outputs.into_iter().map(|output| self.record(item, output)).collect()
+    }
+
+    fn record(&self, item: &InHand, mut output: Output) -> Result<Record, Fault> {
+        let Some((topic, bytes_max)) = self.topics.get(output.to.name()) else {
+            let known: Vec<&str> = self.topics.keys().map(String::as_str).collect();
+            return Err(fault(
+                FaultKind::Denied,
+                format!(
+                    "the plugin sent to output `{}`, which the pipeline does not name (it names: {})",
+                    output.to.name(),
+                    known.join(", "),
+                ),
+            ));
+        };
+        output.headers.retain(|header| !headers::is_ours(&header.name));
+        let record = Record {
+            topic: topic.clone(),
+            partition: output.partition,
+            timestamp: Some(output.timestamp.unwrap_or(item.context.timestamp)),
+            key: output.key,
+            value: output.value,
+            headers: output.headers,
+        };
+        let size_bytes = record.payload_bytes();
+        if size_bytes > *bytes_max {
+            return Err(fault(
+                FaultKind::Oversize,
+                format!("an output of {size_bytes} bytes is larger than the {bytes_max} bytes topic {topic} takes"),
+            ));
+        }
+        Ok(record)
+    }
+}
+
+fn fault(kind: FaultKind, reason: String) -> Fault {
+    Fault { kind, reason, backtrace: None }
+}
+
+/// What a pipeline's workers share.
+#[derive(Clone)]
+pub struct Workers {
+    /// Where batches come from.
+    pub queue: Arc<WorkQueue>,
+    /// Makes instances.
+    pub plugin: Arc<dyn Plugin>,
+    /// Where outputs go.
+    pub outputs: Arc<OutputRules>,
+    /// Whether a failed message keeps its lane waiting (order by partition).
+    pub retry_in_place: bool,
+    /// The pipeline's name, for messages.
+    pub pipeline: Arc<str>,
+}
+
+impl Workers {
+    /// One worker: works until it is dropped.
+    pub async fn work(self, mut metrics: WorkerMetrics) {
+        let mut instance: Option<Box<dyn Instance>> = None;
+        loop {
+            let Work { batch, reply, mut alive } = self.queue.take().await;
+            let mut left = batch.into_iter();
+            let mut ended = Vec::with_capacity(left.len());
+            let begin = Instant::now();
+            {
+                let gone = async move { while alive.changed().await.is_ok() {} };
+                tokio::pin!(gone);
+                tokio::select! {
+                    biased;
+                    () = self.run(&mut left, &mut ended, &mut instance, &mut metrics) => {}
+                    () = &mut gone => {
+                        // The partition is gone and with it whoever wanted an answer; the call
+                        // in progress was dropped, and the instance sees to its own memory.
+                        continue;
+                    }
+                }
+            }
+            ended.extend(left.map(|(lane, item)| Attempted {
+                lane,
+                item,
+                verdict: Verdict::Unattempted,
+            }));
+            metrics.flush();
+            // Room is promised by `Work::reply`; a closed channel means the partition is gone.
+            let _ = reply.try_send(Returned { batch: ended, busy: begin.elapsed() });
+        }
+    }
+
+    async fn run(
+        &self,
+        left: &mut std::vec::IntoIter<(LaneId, InHand)>,
+        ended: &mut Vec<Attempted>,
+        instance: &mut Option<Box<dyn Instance>>,
+        metrics: &mut WorkerMetrics,
+    ) {
+        let mut stopped: Option<LaneId> = None;
+        let mut output_bytes = 0;
+        let begin = Instant::now();
+        let mut before = begin;
+        while before.duration_since(begin) < SLICE && output_bytes < BATCH_OUTPUT_BYTES_MAX {
+            let Some((lane, item)) = left.next() else { return };
+            if stopped == Some(lane) {
+                ended.push(Attempted { lane, item, verdict: Verdict::Unattempted });
+                continue;
+            }
+            let running = self.instance(instance).await;
+            let outcome = running.handle(&item.message, item.context).await;
+            let kind = outcome.kind();
+            let verdict = match outcome {
+                Outcome::Done(outputs) => match self.outputs.records(&item, outputs) {
+                    Ok(records) => Verdict::Done(records),
+                    Err(fault) => Verdict::Failed(Outcome::Fault(fault)),
+                },
+                failed => Verdict::Failed(failed),
+            };
+            match &verdict {
+                Verdict::Done(records) => {
+                    output_bytes += records.iter().map(Record::payload_bytes).sum::<usize>();
+                }
+                Verdict::Failed(Outcome::Pause { .. }) => stopped = Some(lane),
+                Verdict::Failed(_) if self.retry_in_place => stopped = Some(lane),
+                Verdict::Failed(_) | Verdict::Unattempted => {}
+            }
+            let now = Instant::now();
+            metrics.observe(kind, now.duration_since(before));
+            before = now;
+            ended.push(Attempted { lane, item, verdict });
+        }
+    }
+
+    /// The worker's instance, made now if there is none; waits while none can be had.
+    async fn instance<'a>(
+        &self,
+        instance: &'a mut Option<Box<dyn Instance>>,
+    ) -> &'a mut Box<dyn Instance> {
+        let made = match instance.take() {
+            Some(running) => running,
+            None => loop {
+                match self.plugin.instance().await {
+                    Ok(made) => break made,
+                    Err(error) => {
+                        tracing::error!(pipeline = %self.pipeline, %error, "no instance of the plugin can be made; trying again");
+                        tokio::time::sleep(INSTANCE_RETRY).await;
+                    }
+                }
+            },
+        };
+        instance.insert(made)
+    }
+}

@@ -1,0 +1,81 @@
+//! Companion records: a message's copy for a retry tier or the dead-letter topic.
+//!
+//! Made by `settle`. Key, value and original headers are as they were; everything else the host knows
+//! stands in its own headers, so that the copy alone is enough to try again, to redrive, to triage.
+
+use std::time::Duration;
+
+use crate::headers::{self, CompanionHeaders, ErrorHeaders};
+use crate::in_hand::{InHand, ReadFrom};
+use crate::message::Record;
+use crate::names::delay_text;
+use crate::outcome::Outcome;
+use crate::pipeline::Context;
+
+impl Context {
+    /// The copy of a message that was not handled: for the tier of `delay`, or the dead letter.
+    pub(crate) fn companion_record(
+        &self,
+        item: &InHand,
+        outcome: &Outcome,
+        delay: Option<Duration>,
+    ) -> Record {
+        let now = self.ports.clock.now();
+        let mut found = match &item.provenance {
+            Some(found) => (**found).clone(),
+            None => CompanionHeaders::of_source(&item.message, &self.spec.group),
+        };
+        found.turn = item.context.turn;
+        found.attempt = item.context.attempt;
+        found.tier = delay.map(|delay| delay_text(delay).into());
+        found.first_failed = found.first_failed.or(Some(now));
+        found.last_failed = Some(now);
+        found.error = Some(error_headers(outcome));
+        found.plugin = Some(self.ports.plugin.identity().clone());
+        found.idempotency_key = item.key.clone();
+        let original = &item.message.headers;
+        let (template, headers) = match delay {
+            Some(_) => (&self.spec.retry.topic, headers::encode(&found, original)),
+            None => {
+                (&self.spec.dead_letter.topic, headers::dead_letter_headers(&found, original))
+            }
+        };
+        let source = self.source_topic_of(item);
+        Record {
+            topic: template.topic(&source, &self.spec.group, delay),
+            // Companions keep the partition's number, so that a retry sits beside its source.
+            partition: Some(item.message.partition),
+            timestamp: None,
+            key: item.message.key.clone(),
+            value: item.message.value.clone(),
+            headers,
+        }
+    }
+
+    /// The source topic whose companions the message belongs to. A message that was found in a tier
+    /// and is no retry has the tier's topic.
+    fn source_topic_of(&self, item: &InHand) -> String {
+        let topic = &*item.message.topic;
+        if let ReadFrom::Tier { .. } = item.read_from
+            && item.provenance.is_none()
+        {
+            let source = self.spec.topics.iter().find(|source| {
+                self.spec.retry.topic.delay_of(topic, source, &self.spec.group).is_some()
+            });
+            return source.map_or_else(|| topic.to_owned(), ToString::to_string);
+        }
+        topic.to_owned()
+    }
+}
+
+fn error_headers(outcome: &Outcome) -> ErrorHeaders {
+    let kind = outcome.kind().to_owned();
+    let (reason, backtrace) = match outcome {
+        Outcome::Done(_) => (String::new(), None),
+        Outcome::Retry { reason, .. }
+        | Outcome::Reject { reason }
+        | Outcome::Pause { reason, .. } => (reason.clone(), None),
+        Outcome::Fault(fault) => (fault.reason.clone(), fault.backtrace.clone()),
+    };
+    ErrorHeaders { kind, reason, backtrace }
+}

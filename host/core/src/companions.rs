@@ -1,0 +1,68 @@
+//! Companion topics: the retry tiers and dead-letter topics beside each source topic.
+//!
+//! Made before the first message is handled, with the source's partition count, so that a companion
+//! keeps the partition number; append time, so that neither an old timestamp nor a broker's
+//! retention can remove a retry before it is due; no time limit on tiers; room for the headers that
+//! a message grows by.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::log::{Log, LogError, TopicSpec};
+use crate::message::Topic;
+use crate::names::REDRIVE_DELAY;
+use crate::pipeline_spec::PipelineSpec;
+
+/// How much larger a companion's messages may be than the source's: the host's headers and room.
+pub const COMPANION_HEADROOM_BYTES: usize = 64 * 1024;
+
+/// The companion topics `spec` needs beside those of `sources`.
+pub fn wanted(spec: &PipelineSpec, sources: &[TopicSpec]) -> Vec<TopicSpec> {
+    let mut wanted = Vec::new();
+    for source in sources.iter().filter(|source| spec.topics.contains(&source.name)) {
+        let companion = |name: Topic, retention: Option<Duration>| TopicSpec {
+            name,
+            partitions: source.partitions,
+            retention,
+            retention_bytes: None,
+            message_bytes_max: source.message_bytes_max.saturating_add(COMPANION_HEADROOM_BYTES),
+            append_time: true,
+        };
+        let mut delays: BTreeSet<Duration> = BTreeSet::from([REDRIVE_DELAY]);
+        if !spec.retry.in_place {
+            delays.extend(&spec.retry.delays);
+        }
+        for delay in delays {
+            let name = spec.retry.topic.topic(&source.name, &spec.group, Some(delay));
+            wanted.push(companion(name, None));
+        }
+        let name = spec.dead_letter.topic.topic(&source.name, &spec.group, None);
+        wanted.push(companion(name, spec.dead_letter.retention));
+    }
+    wanted
+}
+
+/// Creates the companion topics that are missing, and adds partitions to those that have too few.
+///
+/// # Errors
+/// `Fatal` if a source topic does not exist; else what the log says.
+pub async fn ensure(log: &dyn Log, spec: &PipelineSpec) -> Result<(), LogError> {
+    let topics = log.topics().await?;
+    for source in &spec.topics {
+        if !topics.iter().any(|topic| topic.name == *source) {
+            return Err(LogError::Fatal(format!(
+                "pipeline {}: source topic {source} does not exist: create it (`millstream topics create {source}`) or correct `source.topics`",
+                spec.name,
+            )));
+        }
+    }
+    for topic in wanted(spec, &topics) {
+        let enough = topics
+            .iter()
+            .any(|there| there.name == topic.name && there.partitions >= topic.partitions);
+        if !enough {
+            log.create_topic(topic).await?;
+        }
+    }
+    Ok(())
+}

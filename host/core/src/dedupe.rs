@@ -1,0 +1,138 @@
+//! Dedupe: decides at the head of a lane whether a message may be attempted.
+//!
+//! After `lane`, before `attempt`; one [`Claims`] for each assigned partition. The store is asked
+//! ahead, when a message arrives; the decision is made later, against what the store said *and* what
+//! is in flight, because a key that was free when it was asked for may have been marked since.
+//!
+//! Invariants:
+//! - of the messages with one key at most one is attempted at a time: it holds the claim;
+//! - a message that meets another's claim waits, it is never settled on a promise;
+//! - only `done` marks a key; retry and dead letter release the claim, so the first to reach `done`
+//!   wins;
+//! - an entry lives as long as a message of its key is in hand, so an answer of the store can't be
+//!   older than a mark that was made since.
+//!
+//! Limit: as many entries as messages are in flight.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+use bytes::Bytes;
+use rustc_hash::FxHasher;
+
+use crate::lane::LaneId;
+use crate::message::Offset;
+
+/// What is to be done with the message at the head of its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Attempt it; it holds the claim now.
+    Attempt,
+    /// Another message with this key was handled, at this turn: settle without an attempt.
+    Duplicate(Offset),
+    /// This very message was handled: settle without an attempt; nothing was sent twice.
+    AlreadyHandled,
+    /// Its lane waits; [`Claims`] names it for waking.
+    Wait,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Asked,
+    Free,
+    Claimed(Offset),
+    Marked(Offset),
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Messages in hand with this key.
+    holders: usize,
+    state: State,
+    waiters: Vec<LaneId>,
+}
+
+/// The idempotency keys of the messages in hand.
+#[derive(Debug, Default)]
+pub struct Claims {
+    entries: HashMap<Bytes, Entry, BuildHasherDefault<FxHasher>>,
+}
+
+impl Claims {
+    /// A message with this key arrived. Returns whether the store must be asked for it.
+    pub fn enter(&mut self, key: &Bytes) -> bool {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.holders += 1;
+            return false;
+        }
+        let entry = Entry { holders: 1, state: State::Asked, waiters: Vec::new() };
+        self.entries.insert(key.clone(), entry);
+        true
+    }
+
+    /// The store's answer. Returns the lanes to wake.
+    pub fn answered(&mut self, key: &Bytes, marked: Option<Offset>) -> Vec<LaneId> {
+        match self.entries.get_mut(key) {
+            Some(entry) if entry.state == State::Asked => {
+                entry.state = marked.map_or(State::Free, State::Marked);
+                std::mem::take(&mut entry.waiters)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Decides for the message of `turn` at the head of `lane`.
+    pub fn decide(&mut self, key: &Bytes, turn: Offset, lane: LaneId) -> Decision {
+        let Some(entry) = self.entries.get_mut(key) else { return Decision::Attempt };
+        match entry.state {
+            State::Free => {
+                entry.state = State::Claimed(turn);
+                Decision::Attempt
+            }
+            // The holder itself, handed back unattempted or after a pause.
+            State::Claimed(holder) if holder == turn => Decision::Attempt,
+            State::Asked | State::Claimed(_) => {
+                if !entry.waiters.contains(&lane) {
+                    entry.waiters.push(lane);
+                }
+                Decision::Wait
+            }
+            State::Marked(holder) if holder == turn => Decision::AlreadyHandled,
+            State::Marked(holder) => Decision::Duplicate(holder),
+        }
+    }
+
+    /// The message of `turn` is done and its mark is acknowledged. Returns the lanes to wake.
+    pub fn marked(&mut self, key: &Bytes, turn: Offset) -> Vec<LaneId> {
+        self.set(key, turn, State::Marked(turn))
+    }
+
+    /// The message of `turn` was not handled: the next one with the key may try. Returns the lanes
+    /// to wake.
+    pub fn released(&mut self, key: &Bytes, turn: Offset) -> Vec<LaneId> {
+        self.set(key, turn, State::Free)
+    }
+
+    /// A message with this key is out of hand.
+    pub fn leave(&mut self, key: &Bytes) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.holders -= 1;
+            if entry.holders == 0 {
+                self.entries.remove(key);
+            }
+        }
+    }
+
+    fn set(&mut self, key: &Bytes, turn: Offset, state: State) -> Vec<LaneId> {
+        match self.entries.get_mut(key) {
+            Some(entry) if entry.state == State::Claimed(turn) => {
+                entry.state = state;
+                std::mem::take(&mut entry.waiters)
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+use super::*;
+use crate::lane::Lanes;
+use crate::pipeline_spec::Ordering;
+
+fn lanes(count: u64) -> Vec<LaneId> {
+    let mut lanes = Lanes::new(Ordering::None);
+    (0..count).for_each(|n| lanes.push(None, n));
+    std::iter::from_fn(|| lanes.next_ready()).collect()
+}
+
+fn key() -> Bytes {
+    Bytes::from_static(b"order-1")
+}
+
+#[test]
+fn nothing_is_attempted_before_the_store_answered() {
+    let mut claims = Claims::default();
+    let lane = lanes(1)[0];
+    assert!(claims.enter(&key()), "the store must be asked");
+    assert_eq!(claims.decide(&key(), 7, lane), Decision::Wait);
+    assert_eq!(claims.answered(&key(), None), vec![lane]);
+    assert_eq!(claims.decide(&key(), 7, lane), Decision::Attempt);
+}
+
+#[test]
+fn a_duplicate_waits_for_the_claim_and_is_settled_after_the_mark() {
+    let mut claims = Claims::default();
+    let both = lanes(2);
+    assert!(claims.enter(&key()));
+    assert!(!claims.enter(&key()), "asked once");
+    claims.answered(&key(), None);
+    assert_eq!(claims.decide(&key(), 1, both[0]), Decision::Attempt);
+    assert_eq!(claims.decide(&key(), 2, both[1]), Decision::Wait);
+    assert_eq!(claims.marked(&key(), 1), vec![both[1]]);
+    assert_eq!(claims.decide(&key(), 2, both[1]), Decision::Duplicate(1));
+}
+
+#[test]
+fn a_failed_holder_lets_the_next_one_try() {
+    let mut claims = Claims::default();
+    let both = lanes(2);
+    claims.enter(&key());
+    claims.enter(&key());
+    claims.answered(&key(), None);
+    assert_eq!(claims.decide(&key(), 1, both[0]), Decision::Attempt);
+    assert_eq!(claims.decide(&key(), 2, both[1]), Decision::Wait);
+    assert_eq!(claims.released(&key(), 1), vec![both[1]]);
+    assert_eq!(claims.decide(&key(), 2, both[1]), Decision::Attempt);
+}
+
+#[test]
+fn the_same_turn_again_was_handled_already_and_is_no_duplicate() {
+    let mut claims = Claims::default();
+    let lane = lanes(1)[0];
+    claims.enter(&key());
+    claims.answered(&key(), Some(1));
+    assert_eq!(claims.decide(&key(), 1, lane), Decision::AlreadyHandled);
+    assert_eq!(claims.decide(&key(), 9, lane), Decision::Duplicate(1));
+}
+
+#[test]
+fn a_late_answer_does_not_undo_a_mark() {
+    let mut claims = Claims::default();
+    let lane = lanes(1)[0];
+    claims.enter(&key());
+    claims.answered(&key(), None);
+    claims.decide(&key(), 1, lane);
+    claims.marked(&key(), 1);
+    assert!(claims.answered(&key(), None).is_empty());
+    assert_eq!(claims.decide(&key(), 2, lane), Decision::Duplicate(1));
+}
+
+#[test]
+fn entries_end_with_the_last_message_of_their_key() {
+    let mut claims = Claims::default();
+    claims.enter(&key());
+    claims.enter(&key());
+    claims.leave(&key());
+    assert!(!claims.enter(&key()), "one message is still in hand");
+    claims.leave(&key());
+    claims.leave(&key());
+    assert!(claims.enter(&key()), "none is in hand: the store must be asked again");
+}

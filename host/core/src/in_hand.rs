@@ -1,0 +1,59 @@
+//! A message in hand: between intake and the ledger, with what the stations need to know of it.
+
+use bytes::Bytes;
+
+use crate::headers::CompanionHeaders;
+use crate::message::{Message, Offset, Partition};
+use crate::plugin::AttemptContext;
+
+/// Where a message in hand was read, so which ledger it is settled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The source partition.
+    Source,
+    /// The retry tier of this number in the partition's list, at this offset.
+    Tier {
+        /// Which tier.
+        tier: usize,
+        /// The offset in the tier; the message itself has that of the source.
+        offset: Offset,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct InHand {
+    /// As the plugin is to see it: position, time and headers are those of the source.
+    pub message: Message,
+    /// `attempt` is the number of the attempt that is to be made or was made last.
+    pub context: AttemptContext,
+    /// Where it was read.
+    pub read_from: ReadFrom,
+    /// What the companion topic said of it; `None` for a message of the source.
+    pub provenance: Option<Box<CompanionHeaders>>,
+    /// Its idempotency key.
+    pub key: Option<Bytes>,
+    /// What it takes of the in-flight budget.
+    pub size_bytes: usize,
+    /// How often in a row it met a `pause`.
+    pub pauses: u32,
+}
+
+impl InHand {
+    /// A message of the source, never tried.
+    pub fn of_source(message: Message, attempts_made: u32) -> Self {
+        let context = AttemptContext {
+            attempt: attempts_made + 1,
+            turn: message.offset,
+            timestamp: message.timestamp,
+        };
+        let size_bytes = message.size_bytes();
+        let read_from = ReadFrom::Source;
+        Self { message, context, read_from, provenance: None, key: None, size_bytes, pauses: 0 }
+    }
+
+    /// The source partition it belongs to, as the host's own logs and errors name it.
+    pub fn source(&self) -> Partition {
+        self.message.source()
+    }
+}

@@ -1,0 +1,176 @@
+//! Lanes: ordered queues of messages that must not overtake one another.
+//!
+//! After `intake`, before `dedupe`; one [`Lanes`] for each assigned partition. With order by
+//! partition there is one lane, with order by key one for each key in hand, without order (and for
+//! messages without key) each message has its own.
+//!
+//! Invariants:
+//! - at most one batch of a lane's messages is with a worker at any time;
+//! - messages leave a lane in the order they came, and what a worker hands back goes to its front;
+//! - a lane that waits (for a time, or to be woken) gives nothing out.
+//!
+//! Limit: as many lanes as messages are in flight.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasherDefault;
+
+use bytes::Bytes;
+use rustc_hash::FxHasher;
+use slab::Slab;
+
+use crate::pipeline_spec::Ordering;
+
+type KeyMap = std::collections::HashMap<Bytes, usize, BuildHasherDefault<FxHasher>>;
+
+/// Names a lane while it has messages, queued or with a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(usize);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In `ready`.
+    Ready,
+    /// Some of its messages are with a worker (or taken and not yet handed back).
+    Busy,
+    /// Nothing is given out until it is woken.
+    Waiting,
+}
+
+#[derive(Debug)]
+struct Lane<T> {
+    key: Option<Bytes>,
+    queue: VecDeque<T>,
+    state: State,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lanes<T> {
+    ordering: Ordering,
+    lanes: Slab<Lane<T>>,
+    by_key: KeyMap,
+    ready: VecDeque<usize>,
+    queued: usize,
+    waiting: usize,
+}
+
+impl<T> Lanes<T> {
+    /// No lanes yet.
+    pub fn new(ordering: Ordering) -> Self {
+        Self {
+            ordering,
+            lanes: Slab::new(),
+            by_key: KeyMap::default(),
+            ready: VecDeque::new(),
+            queued: 0,
+            waiting: 0,
+        }
+    }
+
+    /// Puts a message at the end of its lane.
+    pub fn push(&mut self, key: Option<&Bytes>, message: T) {
+        let lane_key = match self.ordering {
+            // All of the partition share the lane of the empty key.
+            Ordering::Partition => Some(Bytes::new()),
+            Ordering::Key => key.cloned(),
+            Ordering::None => None,
+        };
+        self.queued += 1;
+        if let Some(index) = lane_key.as_ref().and_then(|key| self.by_key.get(key)).copied()
+            && let Some(lane) = self.lanes.get_mut(index)
+        {
+            lane.queue.push_back(message);
+            return;
+        }
+        let lane = Lane { key: lane_key.clone(), queue: VecDeque::from([message]), state: State::Ready };
+        let index = self.lanes.insert(lane);
+        if let Some(key) = lane_key {
+            self.by_key.insert(key, index);
+        }
+        self.ready.push_back(index);
+    }
+
+    /// Takes the next ready lane out; the caller pops what it wants of it, then says with
+    /// [`Lanes::hand_back`], [`Lanes::wait`] or [`Lanes::leave_busy`] how it goes on.
+    pub fn next_ready(&mut self) -> Option<LaneId> {
+        let index = self.ready.pop_front()?;
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.state = State::Busy;
+        }
+        Some(LaneId(index))
+    }
+
+    /// The first message of a lane.
+    pub fn head(&self, lane: LaneId) -> Option<&T> {
+        self.lanes.get(lane.0)?.queue.front()
+    }
+
+    /// Takes the first message of a lane that [`Lanes::next_ready`] gave out.
+    pub fn pop(&mut self, lane: LaneId) -> Option<T> {
+        let message = self.lanes.get_mut(lane.0)?.queue.pop_front()?;
+        self.queued -= 1;
+        Some(message)
+    }
+
+    /// A busy lane goes on: `returned`, in their order, go to its front. A lane without messages
+    /// ends here.
+    pub fn hand_back(&mut self, lane: LaneId, returned: Vec<T>) {
+        self.put_to_front(lane, returned);
+        let Some(found) = self.lanes.get_mut(lane.0) else { return };
+        if found.queue.is_empty() {
+            let key = self.lanes.remove(lane.0).key;
+            if let Some(key) = key {
+                self.by_key.remove(&key);
+            }
+            return;
+        }
+        found.state = State::Ready;
+        self.ready.push_back(lane.0);
+    }
+
+    /// A busy lane waits until [`Lanes::wake`]: `returned` go to its front.
+    pub fn wait(&mut self, lane: LaneId, returned: Vec<T>) {
+        self.put_to_front(lane, returned);
+        if let Some(found) = self.lanes.get_mut(lane.0) {
+            found.state = State::Waiting;
+            self.waiting += 1;
+        }
+    }
+
+    /// A waiting lane goes on. Nothing happens to a lane that does not wait.
+    pub fn wake(&mut self, lane: LaneId) {
+        if let Some(found) = self.lanes.get_mut(lane.0)
+            && found.state == State::Waiting
+        {
+            self.waiting -= 1;
+            found.state = State::Ready;
+            self.ready.push_back(lane.0);
+        }
+    }
+
+    /// How many messages are queued, those with workers not counted.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// How many lanes wait to be woken.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether any lane is ready.
+    pub fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    fn put_to_front(&mut self, lane: LaneId, returned: Vec<T>) {
+        let Some(found) = self.lanes.get_mut(lane.0) else { return };
+        self.queued += returned.len();
+        for message in returned.into_iter().rev() {
+            found.queue.push_front(message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Ledger: which offsets of one partition are settled, so what may be committed.
+//!
+//! After `settle`, before `commit`; one per assigned partition and per companion of it, dropped with
+//! the assignment.
+//!
+//! Invariants:
+//! - the commit never passes an offset that was delivered and is not settled, and never moves back;
+//! - contiguity is over *delivered* offsets: transaction markers, aborted batches and compaction
+//!   leave gaps, so when all that was delivered is settled the commit is the log's read position
+//!   (else lag would never reach 0 on a log with markers);
+//! - an offset is handed on once: what was delivered before is `Known`, whatever the log repeats.
+//!
+//! Limit: it holds one entry of 17 bytes for each offset between the commit and the last delivery;
+//! the in-flight bound bounds those.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+use crate::log::Commit;
+use crate::message::{EpochMs, Offset};
+
+/// What the ledger knows of an offset that the log just handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// First seen: hand it on.
+    New,
+    /// In hand already, or settled: a repetition to be ignored.
+    Known,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    offset: Offset,
+    timestamp: EpochMs,
+    settled: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Delivered offsets from the first unsettled one on, ascending.
+    entries: VecDeque<Entry>,
+    /// How many of `entries` are not settled.
+    unsettled: usize,
+    /// Where the log's reading goes on: beyond everything delivered and the gaps behind it.
+    position: Offset,
+    /// Settled by an earlier owner and not delivered again yet: ascending, apart.
+    restored: VecDeque<Range<Offset>>,
+    /// Attempts made of messages retried in place.
+    attempts: BTreeMap<Offset, u32>,
+}
+
+impl Ledger {
+    /// A ledger that goes on from what an earlier owner committed.
+    pub fn restore(commit: &Commit) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            unsettled: 0,
+            position: commit.next,
+            restored: commit.settled_above.iter().filter(|r| r.end > commit.next).cloned().collect(),
+            attempts: commit.attempts.iter().copied().collect(),
+        }
+    }
+
+    /// Notes that the log handed over `offset`. A repetition is to be ignored by the caller.
+    pub fn deliver(&mut self, offset: Offset, timestamp: EpochMs) -> Delivery {
+        if offset < self.position {
+            return Delivery::Known;
+        }
+        self.position = offset + 1;
+        while self.restored.front().is_some_and(|range| range.end <= offset) {
+            self.restored.pop_front();
+        }
+        let settled = self.restored.front().is_some_and(|range| range.contains(&offset));
+        if settled && self.entries.is_empty() {
+            return Delivery::Known;
+        }
+        self.entries.push_back(Entry { offset, timestamp, settled });
+        if settled {
+            return Delivery::Known;
+        }
+        self.unsettled += 1;
+        Delivery::New
+    }
+
+    /// The log has nothing more below `next`: markers and gaps are passed.
+    pub fn read_to(&mut self, next: Offset) {
+        self.position = self.position.max(next);
+    }
+
+    /// Everything that the outcome of `offset` caused is done. Settling twice changes nothing.
+    pub fn settle(&mut self, offset: Offset) {
+        let Ok(index) = self.entries.binary_search_by_key(&offset, |entry| entry.offset) else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        if std::mem::replace(&mut entry.settled, true) {
+            return;
+        }
+        self.unsettled -= 1;
+        self.attempts.remove(&offset);
+        while self.entries.front().is_some_and(|entry| entry.settled) {
+            self.entries.pop_front();
+        }
+    }
+
+    /// Keeps the count of attempts of a message that is retried in place.
+    pub fn attempted(&mut self, offset: Offset, attempts: u32) {
+        self.attempts.insert(offset, attempts);
+    }
+
+    /// How many attempts at `offset` were made and left here by [`Ledger::attempted`].
+    pub fn attempts(&self, offset: Offset) -> u32 {
+        self.attempts.get(&offset).copied().unwrap_or(0)
+    }
+
+    /// The next offset that is not settled: what a commit says.
+    pub fn next(&self) -> Offset {
+        self.entries.front().map_or(self.position, |entry| entry.offset)
+    }
+
+    /// Where the log's reading goes on.
+    pub fn position(&self) -> Offset {
+        self.position
+    }
+
+    /// How many delivered offsets are not settled.
+    pub fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+
+    /// The time of the first message that is not settled.
+    pub fn oldest_unsettled(&self) -> Option<EpochMs> {
+        self.entries.front().map(|entry| entry.timestamp)
+    }
+
+    /// What is settled, for the log to keep. `ranges_max` bounds the ranges above the commit: the
+    /// lowest are kept, what is beyond would be handled again after a crash.
+    pub fn commit(&self, ranges_max: usize) -> Commit {
+        let mut settled_above: Vec<Range<Offset>> = Vec::new();
+        let mut open: Option<Range<Offset>> = None;
+        for entry in self.entries.iter() {
+            if settled_above.len() >= ranges_max {
+                break;
+            }
+            match (&mut open, entry.settled) {
+                // Only delivered offsets may be claimed; a gap inside a range belongs to no message
+                // and may be claimed with it.
+                (Some(range), true) => range.end = entry.offset + 1,
+                (None, true) => open = Some(entry.offset..entry.offset + 1),
+                (_, false) => settled_above.extend(open.take()),
+            }
+        }
+        settled_above.extend(open);
+        for range in &self.restored {
+            // Ranges that were not delivered again yet stay as they were read.
+            let start = range.start.max(self.position);
+            if start < range.end {
+                match settled_above.last_mut() {
+                    Some(last) if last.end == start => last.end = range.end,
+                    _ => settled_above.push(start..range.end),
+                }
+            }
+        }
+        settled_above.truncate(ranges_max);
+        let attempts = self.attempts.iter().map(|(offset, n)| (*offset, *n)).collect();
+        Commit { next: self.next(), settled_above, attempts }
+    }
+}
+
+#[cfg(test)]
+mod tests;

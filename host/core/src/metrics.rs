@@ -1,0 +1,354 @@
+//! Metrics: every number a pipeline shows, in one place; the stations only count.
+//!
+//! Prometheus conventions: base units, `_total` for counters. Labels are bounded: pipeline, topic,
+//! partition, outcome; never a key or an offset. They hang on the registry that was given, never on
+//! a global one, so two hosts in one process (or a test) do not mix.
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::local::LocalHistogram;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
+
+use crate::message::Partition;
+use crate::outcome::FaultKind;
+
+const PARTITION: &[&str] = &["pipeline", "topic", "partition"];
+
+/// All metrics of a host's pipelines. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Attempts by outcome.
+    pub attempts: IntCounterVec,
+    /// Time in the plugin by outcome.
+    pub handling: HistogramVec,
+    /// From the message's timestamp to its settling.
+    pub end_to_end: HistogramVec,
+    /// Messages in flight.
+    pub in_flight_messages: IntGaugeVec,
+    /// Bytes in flight.
+    pub in_flight_bytes: IntGaugeVec,
+    /// Messages not settled, by partition.
+    pub lag: IntGaugeVec,
+    /// Messages that could be handled now.
+    pub due_lag: IntGaugeVec,
+    /// Age of the first message that is not settled.
+    pub oldest_unsettled_age: GaugeVec,
+    /// Retries waiting in a tier.
+    pub retry_depth: IntGaugeVec,
+    /// Messages in the dead-letter topic.
+    pub dead_letter_depth: IntGaugeVec,
+    /// Messages that became dead letters, by the last error's kind.
+    pub dead_letters: IntCounterVec,
+    /// Messages sent to a retry tier, or retried in place.
+    pub retries: IntCounterVec,
+    /// Messages settled without an attempt, by the reason.
+    pub unattempted: IntCounterVec,
+    /// Outputs acknowledged by the log.
+    pub outputs: IntCounterVec,
+    /// Lanes that wait after a `pause` failure.
+    pub paused_lanes: IntGaugeVec,
+    /// Failed calls to the log that are tried again.
+    pub log_errors: IntCounterVec,
+    /// Commits acknowledged.
+    pub commits: IntCounterVec,
+    /// Messages that retention removed before they were read.
+    pub skipped: IntCounterVec,
+    /// 1 while the pipeline runs, 0 after it stopped.
+    pub up: IntGaugeVec,
+    /// The plugin in use; always 1.
+    pub plugin_info: IntGaugeVec,
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn seconds(name: &str, help: &str) -> HistogramOpts {
+    // From 1 µs (a plugin that does next to nothing) to 100 s, four buckets a decade.
+    let buckets = (0..33).map(|n| 1e-6 * 10f64.powf(f64::from(n) / 4.0)).collect();
+    HistogramOpts::new(name, help).buckets(buckets)
+}
+
+impl Metrics {
+    /// Registers all metrics.
+    ///
+    /// # Errors
+    /// If the registry has metrics of these names already.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            register(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+        };
+        Ok(Self {
+            attempts: counter(
+                "millstream_attempts_total",
+                "Attempts of the plugin at a message, by outcome.",
+                &["pipeline", "topic", "partition", "outcome"],
+            )?,
+            handling: register(
+                registry,
+                HistogramVec::new(
+                    seconds("millstream_handling_seconds", "Time one attempt took in the plugin."),
+                    &["pipeline", "outcome"],
+                )?,
+            )?,
+            end_to_end: register(
+                registry,
+                HistogramVec::new(
+                    seconds(
+                        "millstream_end_to_end_seconds",
+                        "Time from a message's timestamp until it was settled.",
+                    ),
+                    &["pipeline"],
+                )?,
+            )?,
+            in_flight_messages: gauge(
+                "millstream_in_flight_messages",
+                "Messages taken from the log and not settled.",
+                &["pipeline"],
+            )?,
+            in_flight_bytes: gauge(
+                "millstream_in_flight_bytes",
+                "Bytes of the messages taken from the log and not settled.",
+                &["pipeline"],
+            )?,
+            lag: gauge(
+                "millstream_lag_messages",
+                "Messages of the source partition that are not settled.",
+                PARTITION,
+            )?,
+            due_lag: gauge(
+                "millstream_due_lag_messages",
+                "Messages that could be handled now: lag and retries whose delay has passed.",
+                PARTITION,
+            )?,
+            oldest_unsettled_age: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "millstream_oldest_unsettled_age_seconds",
+                        "Age of the first message of the source partition that is not settled; 0 when caught up.",
+                    ),
+                    PARTITION,
+                )?,
+            )?,
+            retry_depth: gauge(
+                "millstream_retry_depth_messages",
+                "Messages waiting in a retry tier; `topic` is the tier.",
+                PARTITION,
+            )?,
+            dead_letter_depth: gauge(
+                "millstream_dead_letter_depth_messages",
+                "Messages in the dead-letter topic; `topic` is that topic.",
+                PARTITION,
+            )?,
+            dead_letters: counter(
+                "millstream_dead_letters_total",
+                "Messages that became dead letters, by the kind of their last error.",
+                &["pipeline", "topic", "kind"],
+            )?,
+            retries: counter(
+                "millstream_retries_total",
+                "Messages put off for another attempt, by the delay.",
+                &["pipeline", "topic", "delay"],
+            )?,
+            unattempted: counter(
+                "millstream_settled_unattempted_total",
+                "Messages settled without an attempt: `duplicate` of a handled key, `already_handled` before a restart, `superseded` by a later copy.",
+                &["pipeline", "topic", "partition", "reason"],
+            )?,
+            outputs: counter(
+                "millstream_outputs_total",
+                "Outputs acknowledged by the log; `topic` is their topic.",
+                &["pipeline", "topic"],
+            )?,
+            paused_lanes: gauge(
+                "millstream_paused_lanes",
+                "Lanes that wait after a `pause` failure of the plugin.",
+                PARTITION,
+            )?,
+            log_errors: counter(
+                "millstream_log_errors_total",
+                "Calls to the log that failed and are tried again.",
+                &["pipeline", "operation"],
+            )?,
+            commits: counter(
+                "millstream_commits_total",
+                "Commits acknowledged by the log, transactions included.",
+                &["pipeline"],
+            )?,
+            skipped: counter(
+                "millstream_skipped_messages_total",
+                "Offsets that retention removed before the group read them.",
+                PARTITION,
+            )?,
+            up: gauge(
+                "millstream_pipeline_up",
+                "1 while the pipeline runs, 0 after it stopped with an error.",
+                &["pipeline"],
+            )?,
+            plugin_info: gauge(
+                "millstream_plugin_info",
+                "The plugin in use; always 1.",
+                &["pipeline", "name", "version", "digest"],
+            )?,
+        })
+    }
+
+    /// The handles of one worker.
+    pub fn worker(&self, pipeline: &str) -> WorkerMetrics {
+        WorkerMetrics {
+            pipeline: pipeline.to_owned(),
+            handling: self.handling.clone(),
+            done: self.handling.with_label_values(&[pipeline, "done"]).local(),
+        }
+    }
+
+    /// The handles of one source partition.
+    pub fn partition(&self, pipeline: &str, partition: &Partition) -> PartitionMetrics {
+        let number = partition.number.to_string();
+        let labels = [pipeline, &*partition.topic, &number];
+        let attempts = |outcome: &str| {
+            self.attempts.with_label_values(&[pipeline, &*partition.topic, &number, outcome])
+        };
+        let unattempted = |reason: &str| {
+            self.unattempted.with_label_values(&[pipeline, &*partition.topic, &number, reason])
+        };
+        // All children exist from the start, so that a rate over the first fault is not blind.
+        for kind in ["retry", "reject", "pause"] {
+            attempts(kind);
+        }
+        for kind in FaultKind::ALL {
+            attempts(kind.as_str());
+        }
+        let end_to_end: Histogram = self.end_to_end.with_label_values(&[pipeline]);
+        PartitionMetrics {
+            done: attempts("done"),
+            duplicate: unattempted("duplicate"),
+            already_handled: unattempted("already_handled"),
+            superseded: unattempted("superseded"),
+            end_to_end: end_to_end.local(),
+            lag: self.lag.with_label_values(&labels),
+            due_lag: self.due_lag.with_label_values(&labels),
+            oldest_unsettled_age: self.oldest_unsettled_age.with_label_values(&labels),
+            paused_lanes: self.paused_lanes.with_label_values(&labels),
+            commits: self.commits.with_label_values(&[pipeline]),
+            pipeline: pipeline.to_owned(),
+            partition: partition.clone(),
+            number,
+            all: self.clone(),
+        }
+    }
+}
+
+/// What a worker counts; written to the shared histogram once a batch.
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    pipeline: String,
+    handling: HistogramVec,
+    done: LocalHistogram,
+}
+
+impl WorkerMetrics {
+    /// One attempt took so long and came to this.
+    pub fn observe(&mut self, outcome: &str, time: Duration) {
+        if outcome == "done" {
+            self.done.observe(time.as_secs_f64());
+        } else {
+            let labels = [self.pipeline.as_str(), outcome];
+            self.handling.with_label_values(&labels).observe(time.as_secs_f64());
+        }
+    }
+
+    /// Makes what was observed visible.
+    pub fn flush(&mut self) {
+        self.done.flush();
+    }
+}
+
+/// What a partition counts.
+#[derive(Debug)]
+pub struct PartitionMetrics {
+    /// Attempts that ended `done`.
+    pub done: IntCounter,
+    /// Settled as duplicate of another message.
+    pub duplicate: IntCounter,
+    /// Settled because this very message was handled before.
+    pub already_handled: IntCounter,
+    /// Settled because a later copy of it exists.
+    pub superseded: IntCounter,
+    /// Time from timestamp to settling; flushed once a round.
+    pub end_to_end: LocalHistogram,
+    /// See [`Metrics::lag`].
+    pub lag: IntGauge,
+    /// See [`Metrics::due_lag`].
+    pub due_lag: IntGauge,
+    /// See [`Metrics::oldest_unsettled_age`].
+    pub oldest_unsettled_age: Gauge,
+    /// See [`Metrics::paused_lanes`].
+    pub paused_lanes: IntGauge,
+    /// See [`Metrics::commits`].
+    pub commits: IntCounter,
+    pipeline: String,
+    partition: Partition,
+    number: String,
+    all: Metrics,
+}
+
+impl PartitionMetrics {
+    /// An attempt that did not end `done`.
+    pub fn failed(&self, kind: &str) {
+        let labels = [self.pipeline.as_str(), &*self.partition.topic, &self.number, kind];
+        self.all.attempts.with_label_values(&labels).inc();
+    }
+
+    /// A message became a dead letter.
+    pub fn dead_letter(&self, kind: &str) {
+        let labels = [self.pipeline.as_str(), &*self.partition.topic, kind];
+        self.all.dead_letters.with_label_values(&labels).inc();
+    }
+
+    /// A message was put off.
+    pub fn retry(&self, delay: Duration) {
+        let delay = crate::names::delay_text(delay);
+        let labels = [self.pipeline.as_str(), &*self.partition.topic, &delay];
+        self.all.retries.with_label_values(&labels).inc();
+    }
+
+    /// Outputs were acknowledged.
+    pub fn outputs(&self, topic: &str, count: u64) {
+        self.all.outputs.with_label_values(&[self.pipeline.as_str(), topic]).inc_by(count);
+    }
+
+    /// A call to the log failed and will be tried again.
+    pub fn log_error(&self, operation: &str) {
+        self.all.log_errors.with_label_values(&[self.pipeline.as_str(), operation]).inc();
+    }
+
+    /// Retention removed so many offsets of the source before they were read.
+    pub fn skipped(&self, count: u64) {
+        let labels = [self.pipeline.as_str(), &*self.partition.topic, &self.number];
+        self.all.skipped.with_label_values(&labels).inc_by(count);
+    }
+
+    /// So many messages wait in a retry tier.
+    pub fn retry_depth(&self, tier: &str, depth: u64) {
+        let labels = [self.pipeline.as_str(), tier, &self.number];
+        let depth = i64::try_from(depth).unwrap_or(i64::MAX);
+        self.all.retry_depth.with_label_values(&labels).set(depth);
+    }
+
+    /// So many messages lie in the dead-letter topic.
+    pub fn dead_letter_depth(&self, topic: &str, depth: u64) {
+        let labels = [self.pipeline.as_str(), topic, &self.number];
+        let depth = i64::try_from(depth).unwrap_or(i64::MAX);
+        self.all.dead_letter_depth.with_label_values(&labels).set(depth);
+    }
+}

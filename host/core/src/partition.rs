@@ -1,0 +1,395 @@
+//! Partition: the task that owns one assigned source partition and walks its messages through the
+//! stations: lane, dedupe, attempt (by the pipeline's workers), settle, ledger, commit.
+//!
+//! Started by `intake` on assignment, one for each partition; it owns the partition's ledgers, lanes,
+//! claims and retry tiers alone, so there is no lock on the message's way. It first rebuilds its state
+//! (`restore`), then reacts: to batches, to what workers hand back, to what the log acknowledges, to
+//! time.
+//!
+//! Invariants:
+//! - it never waits inside a reaction: everything slow is a future that it polls beside its mailbox;
+//! - nothing is settled before all that its outcome produced is acknowledged;
+//! - dropped (crash, assignment lost), it has committed nothing that is not settled, and cancels what
+//!   workers do for it.
+//!
+//! Limits: batches out are at most as many as workers; records on their way to the log at most the
+//! in-flight bytes and what the batches out add to them.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::attempt::{Returned, Work};
+use crate::budget::Share;
+use crate::dedupe::Claims;
+use crate::in_hand::{InHand, ReadFrom};
+use crate::lane::{LaneId, Lanes};
+use crate::ledger::{Delivery, Ledger};
+use crate::log::{Batch, Consumer, Ends};
+use crate::message::{EpochMs, Partition};
+use crate::metrics::PartitionMetrics;
+use crate::pipeline::{Context, PipelineError};
+use crate::pipeline_spec;
+use crate::settle::{Acknowledged, Settling};
+use crate::status::PartitionStatus;
+use crate::tiers::{Due, Tiers};
+
+mod admit;
+mod commit;
+mod dispatch;
+mod outcomes;
+mod restore;
+mod watch_lag;
+
+pub(crate) use commit::Committed;
+
+/// What intake tells a partition.
+#[derive(Debug)]
+pub(crate) enum ToPartition {
+    /// Messages of the source or of one of its tiers.
+    Batch(Batch),
+    /// The ends of all partitions, as of the look of this number.
+    Ends(u64, Arc<std::collections::BTreeMap<Partition, Ends>>),
+}
+
+/// Answers of the idempotency store: (key, turn of its mark).
+type Answers = Result<Vec<(bytes::Bytes, Option<u64>)>, PipelineError>;
+
+/// See the module.
+pub(crate) struct PartitionTask {
+    context: Arc<Context>,
+    consumer: Arc<dyn Consumer>,
+    partition: Partition,
+    share: Arc<Share>,
+    status: Arc<PartitionStatus>,
+    metrics: PartitionMetrics,
+    mailbox: mpsc::Receiver<ToPartition>,
+    drain: watch::Receiver<bool>,
+
+    source: Ledger,
+    tiers: Tiers,
+    lanes: Lanes<InHand>,
+    claims: Claims,
+
+    /// Messages that wait for their commit before they may be attempted (`at_most_once`).
+    awaiting_commit: Vec<InHand>,
+    /// Batches with workers.
+    out: usize,
+    /// Messages with workers.
+    out_messages: usize,
+    results: mpsc::Receiver<Returned>,
+    results_sender: mpsc::Sender<Returned>,
+    alive: watch::Sender<()>,
+    /// What one attempt takes, smoothed.
+    attempt_cost: Duration,
+
+    /// Settled by outcome, waiting to be appended.
+    outbox: Vec<Settling>,
+    /// Bytes of records in `outbox` and on their way to the log.
+    output_bytes: usize,
+    appending: FuturesUnordered<BoxFuture<'static, Result<Acknowledged, PipelineError>>>,
+    /// Idempotency keys the store is to be asked for.
+    to_ask: Vec<bytes::Bytes>,
+    lookups: FuturesUnordered<BoxFuture<'static, Answers>>,
+
+    /// Lanes that go on at a time.
+    wakes: BinaryHeap<Reverse<(Instant, LaneId)>>,
+    /// The same, once the commit that keeps their attempts is acknowledged.
+    wakes_after_commit: Vec<(Instant, LaneId)>,
+    committing: Option<BoxFuture<'static, Result<Committed, PipelineError>>>,
+    /// When what is settled must be committed; `None` if nothing is new.
+    commit_at: Option<Instant>,
+    /// What was committed last.
+    last_commits: crate::log::Commits,
+    /// The next offset of the source as last acknowledged.
+    committed: u64,
+}
+
+impl PartitionTask {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        consumer: Arc<dyn Consumer>,
+        partition: Partition,
+        share: Arc<Share>,
+        status: Arc<PartitionStatus>,
+        mailbox: mpsc::Receiver<ToPartition>,
+        drain: watch::Receiver<bool>,
+    ) -> Self {
+        let (results_sender, results) = mpsc::channel(context.spec.instances.max(1));
+        let metrics = context.ports.metrics.partition(&context.spec.name, &partition);
+        let group = context.spec.group.clone();
+        let ordering = context.spec.ordering;
+        Self {
+            tiers: Tiers::new(&group, partition.clone(), Vec::new()),
+            context,
+            consumer,
+            partition,
+            share,
+            status,
+            metrics,
+            mailbox,
+            drain,
+            source: Ledger::restore(&crate::log::Commit::default()),
+            lanes: Lanes::new(ordering),
+            claims: Claims::default(),
+            awaiting_commit: Vec::new(),
+            out: 0,
+            out_messages: 0,
+            results,
+            results_sender,
+            alive: watch::channel(()).0,
+            attempt_cost: Duration::ZERO,
+            outbox: Vec::new(),
+            output_bytes: 0,
+            appending: FuturesUnordered::new(),
+            to_ask: Vec::new(),
+            lookups: FuturesUnordered::new(),
+            wakes: BinaryHeap::new(),
+            wakes_after_commit: Vec::new(),
+            committing: None,
+            commit_at: None,
+            last_commits: Vec::new(),
+            committed: 0,
+        }
+    }
+
+    /// Runs until it has drained, or must stop.
+    pub(crate) async fn run(mut self) -> Result<(), PipelineError> {
+        let mut drain = self.drain.clone();
+        let restored = tokio::select! {
+            biased;
+            // Nothing is in hand yet, so there is nothing to drain.
+            () = asked(&mut drain) => return Ok(()),
+            restored = self.restore() => restored?,
+        };
+        tracing::info!(
+            pipeline = %self.context.spec.name, partition = %self.partition,
+            from = restored.from, retries = self.tiers.outstanding(), "partition started"
+        );
+        self.status.started.store(true, Ordering::Relaxed);
+        let mut deadline: Option<Instant> = None;
+        loop {
+            self.advance(deadline.is_some()).await?;
+            self.show();
+            if deadline.is_some() && self.has_drained() {
+                return Ok(());
+            }
+            let next_wake = self.next_wake(deadline);
+            tokio::select! {
+                biased;
+                () = asked(&mut drain), if deadline.is_none() => {
+                    deadline = Some(Instant::now() + self.context.spec.drain);
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    return self.give_up().await;
+                }
+                Some(attempted) = self.results.recv() => self.on_attempted(attempted),
+                Some(acknowledged) = self.appending.next(), if !self.appending.is_empty() => {
+                    self.on_acknowledged(acknowledged?);
+                }
+                committed = poll_option(&mut self.committing), if self.committing.is_some() => {
+                    self.committing = None;
+                    self.on_committed(committed?);
+                }
+                Some(answers) = self.lookups.next(), if !self.lookups.is_empty() => {
+                    self.on_answers(answers?);
+                }
+                Some(message) = self.mailbox.recv(), if deadline.is_none() => match message {
+                    ToPartition::Batch(batch) => self.on_batch(batch),
+                    ToPartition::Ends(look, ends) => self.on_ends(look, &ends),
+                },
+                () = sleep_until(next_wake) => {}
+            }
+        }
+    }
+
+    /// Moves everything on that can move; starts what is slow, waits for nothing.
+    async fn advance(&mut self, draining: bool) -> Result<(), PipelineError> {
+        while let Ok(attempted) = self.results.try_recv() {
+            self.on_attempted(attempted);
+        }
+        if !draining {
+            self.wake_lanes();
+            self.take_due();
+        }
+        if !draining || self.committed_first() {
+            self.ask_store();
+            self.dispatch();
+        }
+        self.append_outbox(draining).await?;
+        self.start_commit(draining);
+        self.bound_tiers();
+        Ok(())
+    }
+
+    fn on_batch(&mut self, batch: Batch) {
+        let now = self.now();
+        if batch.partition != self.partition {
+            let Some(number) = self.tiers.number_of(&batch.partition.topic) else { return };
+            for message in batch.messages {
+                self.tiers.hold(number, message, now);
+            }
+            if let Some(tier) = self.tiers.all_mut().get_mut(number) {
+                tier.ledger.read_to(batch.next);
+                // Gaps may move the commit by themselves.
+                self.commit_soon();
+            }
+            return;
+        }
+        for message in batch.messages {
+            let size_bytes = message.size_bytes();
+            if self.source.deliver(message.offset, message.timestamp) == Delivery::Known {
+                self.share.give_back(1, size_bytes);
+            } else if self.tiers.is_outstanding(message.offset) {
+                // It is in a tier: it was written there before a crash, and is retried from there.
+                self.metrics.superseded.inc();
+                self.source.settle(message.offset);
+                self.share.give_back(1, size_bytes);
+            } else {
+                let attempts = self.source.attempts(message.offset);
+                self.admit(InHand::of_source(message, attempts));
+            }
+        }
+        self.source.read_to(batch.next);
+        self.commit_soon();
+    }
+
+    /// Takes what is due out of the tiers.
+    fn take_due(&mut self) {
+        let now = self.now();
+        while let Some(due) = self.tiers.take_due(now) {
+            match due {
+                Due::Attempt(item) => self.admit(*item),
+                Due::Unreadable(item, reason) => self.bury_unreadable(*item, reason),
+                Due::Settle(tier, offset, reason) => {
+                    if reason == "superseded" {
+                        self.metrics.superseded.inc();
+                    }
+                    self.settle_in_ledger(ReadFrom::Tier { tier, offset }, 0);
+                }
+            }
+        }
+    }
+
+    /// Settles in the ledger that the message was read from, and gives back what it took.
+    fn settle_in_ledger(&mut self, read_from: ReadFrom, source_offset: u64) {
+        match read_from {
+            ReadFrom::Source => self.source.settle(source_offset),
+            ReadFrom::Tier { tier, offset } => {
+                if let Some(tier) = self.tiers.all_mut().get_mut(tier) {
+                    tier.ledger.settle(offset);
+                }
+            }
+        }
+        self.commit_soon();
+    }
+
+    fn wake_lanes(&mut self) {
+        let now = Instant::now();
+        while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            if let Some(Reverse((_, lane))) = self.wakes.pop() {
+                self.lanes.wake(lane);
+            }
+        }
+    }
+
+    /// Pauses and resumes the reading of tiers by what is held of them.
+    fn bound_tiers(&mut self) {
+        for tier in self.tiers.all_mut() {
+            let full = tier.is_full();
+            if full != tier.paused {
+                tier.paused = full;
+                match full {
+                    true => self.consumer.pause(std::slice::from_ref(&tier.partition)),
+                    false => self.consumer.resume(std::slice::from_ref(&tier.partition)),
+                }
+            }
+        }
+    }
+
+    fn next_wake(&self, deadline: Option<Instant>) -> Option<Instant> {
+        if deadline.is_some() {
+            // Draining, nothing new begins; only the commit is still due, and that is not put off.
+            return None;
+        }
+        let due = self.tiers.next_due().map(|due| {
+            let wait = u64::try_from(due.saturating_sub(self.now())).unwrap_or(0);
+            // The wall clock has steps of a millisecond: never wake in the one before.
+            Instant::now() + Duration::from_millis(wait.max(1))
+        });
+        let lane = self.wakes.peek().map(|Reverse((at, _))| *at);
+        let exactly_once = self.context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce;
+        let under_way = self.committing.is_some() || (exactly_once && !self.appending.is_empty());
+        let commit = if under_way { None } else { self.commit_at };
+        [due, lane, commit].into_iter().flatten().min()
+    }
+
+    fn has_drained(&self) -> bool {
+        self.out == 0
+            && self.outbox.is_empty()
+            && self.appending.is_empty()
+            && self.committing.is_none()
+            && self.commit_at.is_none()
+            && (!self.committed_first()
+                || (self.awaiting_commit.is_empty() && self.lanes.queued() == 0))
+    }
+
+    /// Whether what was admitted is committed already, so that nobody else will handle it.
+    fn committed_first(&self) -> bool {
+        self.context.spec.delivery == pipeline_spec::Delivery::AtMostOnce
+    }
+
+    /// The deadline of a drain has passed: commit what is settled, leave the rest to the next owner.
+    async fn give_up(&mut self) -> Result<(), PipelineError> {
+        tracing::warn!(
+            pipeline = %self.context.spec.name, partition = %self.partition,
+            abandoned = self.out_messages, drain = ?self.context.spec.drain,
+            "the drain deadline has passed: handlers are cancelled, their messages stay uncommitted and come again"
+        );
+        if self.context.spec.delivery != pipeline_spec::Delivery::ExactlyOnce {
+            // One try: whoever waits for the partition has waited long enough.
+            let commits = self.commits();
+            let _ = tokio::time::timeout(LAST_COMMIT, self.consumer.commit(commits)).await;
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> EpochMs {
+        self.context.ports.clock.now()
+    }
+}
+
+/// How long the last commit may take after the drain deadline has passed.
+const LAST_COMMIT: Duration = Duration::from_millis(500);
+
+/// Waits until the partition is to be drained; that intake is gone counts as well.
+async fn asked(drain: &mut watch::Receiver<bool>) {
+    let _ = drain.wait_for(|drain| *drain).await;
+}
+
+async fn poll_option<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Builds what one call to a worker needs.
+fn work(task: &PartitionTask, batch: Vec<(LaneId, InHand)>) -> Work {
+    Work { batch, reply: task.results_sender.clone(), alive: task.alive.subscribe() }
+}

@@ -1,0 +1,102 @@
+//! Dispatch: forms batches of what is ready and gives them to the workers, deciding about
+//! duplicates at the head of each lane on the way.
+
+use std::time::Duration;
+
+use crate::dedupe::Decision;
+use crate::in_hand::InHand;
+use crate::lane::LaneId;
+
+use super::{PartitionTask, work};
+
+/// How much work a batch should hold, by what attempts took lately: large enough that the hand-over
+/// does not matter, small enough that other workers do not stand idle.
+const BATCH_TARGET: Duration = Duration::from_millis(1);
+
+/// The largest batch.
+const BATCH_MESSAGES_MAX: usize = 256;
+
+/// Cheap attempts are not spread over workers below so many messages a batch.
+const BATCH_MESSAGES_CHEAP: usize = 32;
+
+impl PartitionTask {
+    /// Gives ready messages to workers, as many batches as there are workers.
+    pub(super) fn dispatch(&mut self) {
+        let workers = self.context.spec.instances;
+        while self.out < workers && self.output_bytes < self.context.spec.in_flight_bytes {
+            let batch = self.form_batch();
+            if batch.is_empty() {
+                return;
+            }
+            self.out += 1;
+            self.out_messages += batch.len();
+            self.context.queue.offer(work(self, batch));
+        }
+    }
+
+    fn batch_messages_max(&self) -> usize {
+        let nanos = self.attempt_cost.as_nanos().max(1);
+        let most = usize::try_from(BATCH_TARGET.as_nanos() / nanos).unwrap_or(BATCH_MESSAGES_MAX);
+        let most = most.clamp(1, BATCH_MESSAGES_MAX);
+        let spread = self.lanes.queued().div_ceil(self.context.spec.instances);
+        spread.max(most.min(BATCH_MESSAGES_CHEAP)).min(most)
+    }
+
+    fn form_batch(&mut self) -> Vec<(LaneId, InHand)> {
+        let most = self.batch_messages_max();
+        let mut batch = Vec::new();
+        while batch.len() < most {
+            let Some(lane) = self.lanes.next_ready() else { break };
+            let before = batch.len();
+            let waits = self.take_from(lane, most, &mut batch);
+            match (batch.len() > before, waits) {
+                // It stays busy until the batch is back, and is looked at again then.
+                (true, _) => {}
+                (false, true) => self.lanes.wait(lane, Vec::new()),
+                (false, false) => self.lanes.hand_back(lane, Vec::new()),
+            }
+        }
+        batch
+    }
+
+    /// Takes messages of a lane as long as they may be attempted. Returns whether the next one has
+    /// to wait for a claim or for the store's answer.
+    fn take_from(
+        &mut self,
+        lane: LaneId,
+        most: usize,
+        batch: &mut Vec<(LaneId, InHand)>,
+    ) -> bool {
+        while batch.len() < most {
+            let Some(head) = self.lanes.head(lane) else { return false };
+            let decision = match &head.key {
+                Some(key) => self.claims.decide(key, head.context.turn, lane),
+                None => Decision::Attempt,
+            };
+            if decision == Decision::Wait {
+                return true;
+            }
+            let Some(item) = self.lanes.pop(lane) else { return false };
+            match decision {
+                Decision::Attempt => batch.push((lane, item)),
+                Decision::Duplicate(of) => self.drop_duplicate(item, of),
+                Decision::AlreadyHandled => {
+                    self.metrics.already_handled.inc();
+                    self.settle_unattempted(item);
+                }
+                Decision::Wait => return true,
+            }
+        }
+        false
+    }
+
+    fn drop_duplicate(&mut self, item: InHand, of: u64) {
+        self.metrics.duplicate.inc();
+        tracing::debug!(
+            pipeline = %self.context.spec.name, partition = %self.partition,
+            offset = item.context.turn, duplicate_of = of,
+            "duplicate dropped: a message with its idempotency key was handled"
+        );
+        self.settle_unattempted(item);
+    }
+}

@@ -1,0 +1,254 @@
+//! Outcomes: what becomes of messages when workers hand them back, and when the log has
+//! acknowledged what they caused.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::attempt::{Attempted, Returned, Verdict};
+use crate::in_hand::{InHand, ReadFrom};
+use crate::lane::LaneId;
+use crate::outcome::{Fault, FaultKind, Outcome};
+use crate::pipeline::PipelineError;
+use crate::pipeline_spec::Delivery;
+use crate::settle::{self, Acknowledged, Ending, Ruling, Settling};
+
+use super::PartitionTask;
+
+/// Appends under way at once (`at_least_once`). They begin in order, so outputs keep it.
+const APPENDS_MAX: usize = 4;
+
+/// How a lane goes on after its part of a batch.
+#[derive(Clone, Copy)]
+enum Then {
+    Next,
+    WaitFor(Duration),
+    WaitForCommitAnd(Duration),
+}
+
+impl PartitionTask {
+    pub(super) fn on_attempted(&mut self, returned: Returned) {
+        let Returned { batch, busy } = returned;
+        self.out -= 1;
+        self.out_messages -= batch.len();
+        let mut attempts = 0u32;
+        let mut items = batch.into_iter().peekable();
+        while let Some(first) = items.peek() {
+            let lane = first.lane;
+            let mut back = Vec::new();
+            let mut then = Then::Next;
+            while let Some(attempted) = items.next_if(|item| item.lane == lane) {
+                let Attempted { mut item, verdict, .. } = attempted;
+                match verdict {
+                    Verdict::Unattempted => back.push(item),
+                    Verdict::Done(records) => {
+                        attempts += 1;
+                        self.metrics.done.inc();
+                        let one = Settling::done(&self.context, item, records, &self.partition);
+                        self.push_outbox(one);
+                    }
+                    Verdict::Failed(outcome) => {
+                        attempts += 1;
+                        self.metrics.failed(outcome.kind());
+                        if let Some(wait) = self.on_failed(&mut item, &outcome) {
+                            then = wait;
+                            back.push(item);
+                        } else {
+                            self.put_off_or_bury(item, &outcome);
+                        }
+                    }
+                }
+            }
+            self.lane_goes_on(lane, back, then);
+        }
+        if attempts > 0 {
+            // A quarter of the new in the old: follows a handler that became slow within a few
+            // batches, and is not thrown by a single one.
+            self.attempt_cost = (self.attempt_cost * 3 + busy / attempts) / 4;
+        }
+    }
+
+    /// If the message stays at the head of its lane, says how the lane waits.
+    fn on_failed(&mut self, item: &mut InHand, outcome: &Outcome) -> Option<Then> {
+        let retry = &self.context.spec.retry;
+        if let Outcome::Pause { reason, pause } = outcome {
+            let grown = pause.saturating_mul(1 << item.pauses.min(10));
+            let wait = grown.clamp(retry.pause_min, retry.pause_max);
+            item.pauses = item.pauses.saturating_add(1);
+            tracing::warn!(
+                pipeline = %self.context.spec.name, partition = %self.partition,
+                offset = item.context.turn, %reason, ?wait,
+                "the plugin paused this lane; no attempt is counted"
+            );
+            return Some(Then::WaitFor(wait));
+        }
+        item.pauses = 0;
+        let Ruling::InPlace(delay) = settle::rule(retry, item.context.attempt, outcome) else {
+            return None;
+        };
+        self.metrics.retry(delay);
+        let made = item.context.attempt;
+        item.context.attempt = made.saturating_add(1);
+        match item.read_from {
+            ReadFrom::Source => self.source.attempted(item.message.offset, made),
+            ReadFrom::Tier { tier, offset } => {
+                if let Some(tier) = self.tiers.all_mut().get_mut(tier) {
+                    tier.ledger.attempted(offset, made);
+                }
+            }
+        }
+        Some(Then::WaitForCommitAnd(delay))
+    }
+
+    fn put_off_or_bury(&mut self, item: InHand, outcome: &Outcome) {
+        match settle::rule(&self.context.spec.retry, item.context.attempt, outcome) {
+            Ruling::Tier(delay) | Ruling::InPlace(delay) => {
+                let one = Settling::retry(&self.context, item, outcome, delay);
+                self.push_outbox(one);
+            }
+            Ruling::DeadLetter => self.fail_for_good(item, outcome),
+        }
+    }
+
+    /// Makes a dead letter of a message, whatever attempts are left.
+    pub(super) fn fail_for_good(&mut self, item: InHand, outcome: &Outcome) {
+        let one = Settling::dead(&self.context, item, outcome);
+        self.push_outbox(one);
+    }
+
+    /// Makes a dead letter of something in a tier that is no retry.
+    pub(super) fn bury_unreadable(&mut self, item: InHand, reason: String) {
+        let fault = Fault { kind: FaultKind::Decode, reason, backtrace: None };
+        self.fail_for_good(item, &Outcome::Fault(fault));
+    }
+
+    fn lane_goes_on(&mut self, lane: LaneId, back: Vec<InHand>, then: Then) {
+        match then {
+            Then::Next => self.lanes.hand_back(lane, back),
+            Then::WaitFor(wait) => {
+                self.lanes.wait(lane, back);
+                self.wake_at(Instant::now() + wait, lane);
+            }
+            Then::WaitForCommitAnd(delay) => {
+                self.lanes.wait(lane, back);
+                self.wake_after_commit(delay, lane);
+            }
+        }
+    }
+
+    fn push_outbox(&mut self, one: Settling) {
+        self.output_bytes += settle::output_bytes(std::slice::from_ref(&one));
+        self.outbox.push(one);
+    }
+
+    /// Starts bringing to the log what outcomes caused.
+    pub(super) async fn append_outbox(&mut self, draining: bool) -> Result<(), PipelineError> {
+        let mut appending = if self.context.spec.delivery == Delivery::ExactlyOnce {
+            if !self.appending.is_empty()
+                || (self.outbox.is_empty() && !self.commit_is_due(draining))
+            {
+                return Ok(());
+            }
+            let settling = std::mem::take(&mut self.outbox);
+            for one in &settling {
+                // Settled by the very transaction that carries this commit: both happen or none.
+                let offset = one.item.message.offset;
+                self.settle_in_ledger(one.item.read_from, offset);
+            }
+            let anyway = !settling.is_empty();
+            let Some(committed) = self.take_commit(anyway) else { return Ok(()) };
+            let (context, consumer) = (self.context.clone(), self.consumer.clone());
+            Box::pin(settle::transact(context, consumer, settling, committed)) as _
+        } else {
+            if self.outbox.is_empty() || self.appending.len() >= APPENDS_MAX {
+                return Ok(());
+            }
+            let settling = std::mem::take(&mut self.outbox);
+            Box::pin(settle::append(self.context.clone(), settling))
+                as futures::future::BoxFuture<'static, _>
+        };
+        // The first poll hands the records to the log, so that appends begin in order.
+        match futures::poll!(&mut appending) {
+            std::task::Poll::Ready(acknowledged) => self.on_acknowledged(acknowledged?),
+            std::task::Poll::Pending => self.appending.push(appending),
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_acknowledged(&mut self, acknowledged: Acknowledged) {
+        let now = self.now();
+        let Acknowledged { settled, copies, output_bytes, committed } = acknowledged;
+        self.output_bytes -= output_bytes;
+        let mut copies = copies.into_iter().peekable();
+        for (index, one) in settled.into_iter().enumerate() {
+            let Settling { item, ending, records, .. } = one;
+            let turn = item.context.turn;
+            self.tiers.left(turn, item.read_from);
+            match &ending {
+                Ending::Done => {
+                    for record in &records {
+                        self.metrics.outputs(&record.topic, 1);
+                    }
+                    let age = now.saturating_sub(item.context.timestamp).max(0);
+                    self.metrics.end_to_end.observe(age as f64 / 1e3);
+                }
+                Ending::Retry(delay) => {
+                    self.metrics.retry(*delay);
+                    if let Some((_, copy)) = copies.next_if(|(owner, _)| *owner == index) {
+                        self.note_copy(&item, &records, copy.offset);
+                    }
+                }
+                Ending::Dead(kind) => {
+                    self.metrics.dead_letter(kind);
+                    tracing::warn!(
+                        pipeline = %self.context.spec.name, partition = %self.partition,
+                        offset = item.message.offset, attempts = item.context.attempt, kind,
+                        "message became a dead letter"
+                    );
+                }
+            }
+            let done = ending == Ending::Done;
+            self.leave(item, done);
+        }
+        if let Some(committed) = committed {
+            self.on_committed(committed);
+        }
+    }
+
+    /// A copy of the message stands in a tier now; if the tier has not handed it over already.
+    fn note_copy(&mut self, item: &InHand, records: &[crate::message::Record], offset: u64) {
+        let tier = records.first().and_then(|record| self.tiers.number_of(&record.topic));
+        let Some(number) = tier else { return };
+        let handed_over = self.tiers.all().get(number).is_none_or(|t| t.ledger.position() > offset);
+        if !handed_over {
+            let redrives = item.provenance.as_ref().map_or(0, |found| found.redrive_count());
+            let progress = crate::tiers::Progress { redrives, attempts: item.context.attempt };
+            self.tiers.note(item.context.turn, progress, number, offset);
+        }
+    }
+
+    /// Settles a message for which nothing had to be done.
+    pub(super) fn settle_unattempted(&mut self, item: InHand) {
+        self.tiers.left(item.context.turn, item.read_from);
+        self.leave(item, false);
+    }
+
+    /// The message is out of hand: its claim, its place in the ledger, its part of the budget.
+    fn leave(&mut self, item: InHand, done: bool) {
+        if let Some(key) = &item.key {
+            let turn = item.context.turn;
+            let waiting = match done {
+                true => self.claims.marked(key, turn),
+                false => self.claims.released(key, turn),
+            };
+            self.claims.leave(key);
+            for lane in waiting {
+                self.lanes.wake(lane);
+            }
+        }
+        self.settle_in_ledger(item.read_from, item.message.offset);
+        if item.read_from == ReadFrom::Source {
+            self.share.give_back(1, item.size_bytes);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Restore: rebuilds a partition's state before its first message is handled.
+//!
+//! The order matters: commits first, *then* the high watermarks of the tiers, then the tiers up to
+//! them, then the source. A retry written by the last owner is below that watermark, so no source
+//! message is handled of which a later copy waits in a tier.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use crate::ledger::Ledger;
+use crate::log::{Commit, Ends, LogError, Room};
+use crate::message::{Offset, Partition};
+use crate::pipeline::PipelineError;
+use crate::pipeline_spec::Start;
+use crate::tiers::{HELD_BYTES_MAX, HELD_MESSAGES_MAX, Tier, Tiers};
+
+use super::PartitionTask;
+
+/// How long to wait for a transaction of an earlier owner that hides the end of a tier.
+const HIDDEN_END_WAIT: Duration = Duration::from_millis(20);
+
+/// What was found.
+pub(super) struct Restored {
+    /// Where reading of the source begins.
+    pub(super) from: Offset,
+}
+
+impl PartitionTask {
+    pub(super) async fn restore(&mut self) -> Result<Restored, PipelineError> {
+        let context = self.context.clone();
+        let log = &context.ports.log;
+        let topics = context.until_available("list topics", || log.topics()).await?;
+        let (group, template) = (&context.spec.group, &context.spec.retry.topic);
+        // By name, not by configuration: a delay that was taken out is drained all the same.
+        let mut found: Vec<(Partition, Duration)> = topics
+            .iter()
+            .filter(|topic| topic.partitions > self.partition.number)
+            .filter_map(|topic| {
+                let delay = template.delay_of(&topic.name, &self.partition.topic, group)?;
+                Some((Partition::new(topic.name.clone(), self.partition.number), delay))
+            })
+            .collect();
+        found.sort_by_key(|(_, delay)| *delay);
+
+        let mut all = vec![self.partition.clone()];
+        all.extend(found.iter().map(|(partition, _)| partition.clone()));
+        let consumer = self.consumer.clone();
+        let committed =
+            context.until_available("fetch commits", || consumer.committed(&all)).await?;
+        let ends = context.until_available("fetch ends", || log.ends(&all)).await?;
+        let mut states = committed.into_iter().zip(ends);
+        let (source_commit, source_ends) =
+            states.next().ok_or_else(|| PipelineError::Bug("the log knows no ends".into()))?;
+
+        *self.status.tiers.lock().unwrap_or_else(PoisonError::into_inner) =
+            found.iter().map(|(partition, _)| partition.clone()).collect();
+        let mut highs = Vec::new();
+        let mut tiers = Vec::new();
+        for ((partition, delay), (commit, ends)) in found.into_iter().zip(states) {
+            let commit = commit.unwrap_or_default();
+            let commit = Commit { next: commit.next.max(ends.start), ..commit };
+            tiers.push(Tier::new(partition, delay, Ledger::restore(&commit)));
+            highs.push(ends.high);
+        }
+        self.tiers = Tiers::new(group, self.partition.clone(), tiers);
+        for (number, high) in highs.into_iter().enumerate() {
+            self.read_tier(number, high).await?;
+        }
+
+        let commit = self.source_begin(source_commit, source_ends)?;
+        self.source = Ledger::restore(&commit);
+        self.committed = commit.next;
+        self.last_commits = self.commits();
+        if source_ends.start == source_ends.end || commit.next == source_ends.end {
+            tracing::debug!(partition = %self.partition, "nothing is waiting in the source");
+        }
+        context
+            .until_available("attach", || consumer.attach(&self.partition, commit.next))
+            .await?;
+        self.commit_soon();
+        Ok(Restored { from: commit.next })
+    }
+
+    /// Indexes a tier up to `high`, holds its head, and goes on reading behind what is held.
+    async fn read_tier(&mut self, number: usize, high: Offset) -> Result<(), PipelineError> {
+        let context = self.context.clone();
+        let log = &context.ports.log;
+        let Some(tier) = self.tiers.all().get(number) else { return Ok(()) };
+        let partition = tier.partition.clone();
+        let mut next = tier.ledger.next();
+        let mut attach_at = None;
+        let room = Room { messages: HELD_MESSAGES_MAX, bytes: HELD_BYTES_MAX };
+        while next < high {
+            let batch = context
+                .until_available("read tier", || log.fetch(&partition, next, room))
+                .await?;
+            if batch.next <= next {
+                tokio::time::sleep(HIDDEN_END_WAIT).await;
+                continue;
+            }
+            next = batch.next;
+            let now = self.now();
+            for message in batch.messages {
+                let full = self.tiers.all().get(number).is_some_and(Tier::is_full);
+                if full || attach_at.is_some() {
+                    // Only its place in the index is kept; it is read again when there is room.
+                    attach_at.get_or_insert(message.offset);
+                    self.tiers.index(number, &message);
+                } else {
+                    self.tiers.hold(number, message, now);
+                }
+            }
+            if attach_at.is_none()
+                && let Some(tier) = self.tiers.all_mut().get_mut(number)
+            {
+                tier.ledger.read_to(next);
+            }
+        }
+        let from = attach_at.unwrap_or(next);
+        let consumer = &self.consumer;
+        context.until_available("attach", || consumer.attach(&partition, from)).await
+    }
+
+    /// Where the source begins: at the commit, else where the pipeline says a new group begins.
+    fn source_begin(&self, commit: Option<Commit>, ends: Ends) -> Result<Commit, PipelineError> {
+        let name = &self.context.spec.name;
+        let Some(commit) = commit else {
+            let next = match self.context.spec.start {
+                Start::Earliest => ends.start,
+                Start::Latest => ends.end,
+            };
+            return Ok(Commit { next, ..Commit::default() });
+        };
+        if commit.next > ends.high {
+            let error = LogError::Fatal(format!(
+                "pipeline {name}: group {} has committed offset {} in {}, which ends at {}: the topic was made anew or cut off; reset the group's offset or use another group",
+                self.context.spec.group, commit.next, self.partition, ends.high,
+            ));
+            return Err(self.context.stopped(error));
+        }
+        if commit.next < ends.start {
+            let skipped = ends.start - commit.next;
+            tracing::error!(
+                pipeline = %name, partition = %self.partition, skipped,
+                from = commit.next, to = ends.start,
+                "retention removed messages before they were handled; going on at the first that is left"
+            );
+            self.metrics.skipped(skipped);
+            return Ok(Commit { next: ends.start, ..commit });
+        }
+        Ok(commit)
+    }
+}

@@ -1,0 +1,297 @@
+//! Pipeline: one configured stream, assembled from the ports and run.
+//!
+//! ```text
+//! Pipeline::run ─┬─ intake ──▶ partition tasks (lane, dedupe, settle, ledger, commit)
+//!                └─ workers (attempt)
+//! ```
+//!
+//! All tasks hang on the future of [`Pipeline::run`]: dropping it is a crash, nothing runs on.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use crate::attempt::{OutputRules, Workers};
+use crate::clock::WallClock;
+use crate::companions;
+use crate::idempotency::{IdempotencyStore, Mark, Scope};
+use crate::intake::Intake;
+use crate::log::{Log, LogError, Subscription};
+use crate::message::{Offset, Partition};
+use crate::metrics::Metrics;
+use crate::pipeline_spec::PipelineSpec;
+use crate::plugin::Plugin;
+use crate::shutdown::Shutdown;
+use crate::status::PipelineStatus;
+use crate::work_queue::WorkQueue;
+
+/// Bytes one settled range takes in encoded commit metadata, at most.
+const RANGE_BYTES_MAX: usize = 16;
+
+/// What a pipeline needs of the world.
+#[derive(Clone)]
+pub struct Ports {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The loaded plugin.
+    pub plugin: Arc<dyn Plugin>,
+    /// The store of idempotency marks.
+    pub idempotency: Arc<dyn IdempotencyStore>,
+    /// The wall clock.
+    pub clock: Arc<dyn WallClock>,
+    /// Where numbers go.
+    pub metrics: Metrics,
+}
+
+/// Why a pipeline, or a partition of it, ended before it was asked to.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// Another member owns the partition now; what was in hand is left to it.
+    #[error("{0}")]
+    Fenced(String),
+    /// A person must act; the text says what to do. Nothing is lost, what was in hand is uncommitted.
+    #[error("{0}")]
+    Stopped(String),
+    /// A promise within the host was broken.
+    #[error("a bug in the host: {0}; please report it")]
+    Bug(String),
+}
+
+/// When a run ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Only by shutdown.
+    Shutdown,
+    /// When nothing is due any more: all is handled but retries whose time has not come.
+    CaughtUp,
+}
+
+/// What all tasks of a pipeline share.
+pub(crate) struct Context {
+    pub(crate) spec: PipelineSpec,
+    pub(crate) ports: Ports,
+    pub(crate) queue: Arc<WorkQueue>,
+    pub(crate) status: Arc<PipelineStatus>,
+    /// How many settled ranges the log's commit metadata has room for.
+    pub(crate) ranges_max: usize,
+}
+
+/// A pipeline, ready to run.
+pub struct Pipeline {
+    context: Arc<Context>,
+}
+
+impl Pipeline {
+    /// Assembles a pipeline.
+    pub fn new(spec: PipelineSpec, ports: Ports) -> Self {
+        let ranges_max = ports.log.commit_metadata_bytes_max() / RANGE_BYTES_MAX;
+        let context = Context {
+            spec,
+            ports,
+            queue: Arc::new(WorkQueue::default()),
+            status: Arc::new(PipelineStatus::default()),
+            ranges_max,
+        };
+        Self { context: Arc::new(context) }
+    }
+
+    /// What the pipeline tells about itself, also while it runs.
+    pub fn status(&self) -> Arc<PipelineStatus> {
+        Arc::clone(&self.context.status)
+    }
+
+    /// Runs until shutdown (with a graceful drain) or, if asked for, until caught up. Dropping the
+    /// future is a crash: everything stops where it is, nothing more is settled.
+    ///
+    /// # Errors
+    /// When the pipeline must stop; the text says why and what to do.
+    pub async fn run(self, shutdown: Shutdown, until: Until) -> Result<(), PipelineError> {
+        let context = self.context;
+        let up = context.ports.metrics.up.with_label_values(&[&context.spec.name]);
+        up.set(1);
+        let ended = run(&context, shutdown, until).await;
+        if let Err(error) = &ended {
+            up.set(0);
+            context.status.set_trouble(Some(format!("stopped: {error}")));
+            tracing::error!(pipeline = %context.spec.name, %error, "pipeline stopped");
+        }
+        ended
+    }
+}
+
+async fn run(
+    context: &Arc<Context>,
+    shutdown: Shutdown,
+    until: Until,
+) -> Result<(), PipelineError> {
+    let spec = &context.spec;
+    let plugin = context.ports.plugin.identity();
+    let info = [spec.name.as_str(), &plugin.name, &plugin.version, &plugin.digest];
+    context.ports.metrics.plugin_info.with_label_values(&info).set(1);
+
+    let mut stop = shutdown.clone();
+    let prepared = tokio::select! {
+        biased;
+        () = stop.requested() => return Ok(()),
+        prepared = prepare(context) => prepared?,
+    };
+    let (outputs, consumer) = prepared;
+    let mut workers = JoinSet::new();
+    for _ in 0..spec.instances {
+        let worker = Workers {
+            queue: Arc::clone(&context.queue),
+            plugin: Arc::clone(&context.ports.plugin),
+            outputs: Arc::clone(&outputs),
+            retry_in_place: spec.retry.in_place,
+            pipeline: spec.name.as_str().into(),
+        };
+        workers.spawn(worker.work(context.ports.metrics.worker(&spec.name)));
+    }
+    let intake = Intake::new(Arc::clone(context), consumer);
+    let running = intake.run(shutdown, until == Until::CaughtUp);
+    tokio::select! {
+        biased;
+        ended = running => ended,
+        // Workers end only by a panic.
+        Some(worker) = workers.join_next() => {
+            Err(PipelineError::Bug(format!("a worker ended: {worker:?}")))
+        }
+    }
+}
+
+/// Everything that must be there before the first message: companions, outputs, the group.
+async fn prepare(
+    context: &Arc<Context>,
+) -> Result<(Arc<OutputRules>, Arc<dyn crate::log::Consumer>), PipelineError> {
+    let (spec, log) = (&context.spec, &context.ports.log);
+    context
+        .until_available("create companion topics", || companions::ensure(&**log, spec))
+        .await?;
+    let topics = context.until_available("list topics", || log.topics()).await?;
+    let mut outputs = OutputRules::default();
+    for (name, topic) in &spec.outputs {
+        let Some(found) = topics.iter().find(|found| found.name == *topic) else {
+            return Err(PipelineError::Stopped(format!(
+                "pipeline {}: output `{name}` goes to topic {topic}, which does not exist: create it (`millstream topics create {topic}`) or correct `outputs`",
+                spec.name
+            )));
+        };
+        outputs.topics.insert(name.clone(), (topic.clone(), found.message_bytes_max));
+    }
+    let subscription = Subscription {
+        pipeline: spec.name.clone(),
+        group: spec.group.clone(),
+        topics: spec.topics.clone(),
+    };
+    let consumer = context
+        .until_available("join the group", || log.consumer(subscription.clone()))
+        .await?;
+    Ok((Arc::new(outputs), consumer))
+}
+
+impl Context {
+    /// Calls the log (or the store) until it is available.
+    ///
+    /// # Errors
+    /// What the pipeline does about an error that does not pass by itself.
+    pub(crate) async fn until_available<T, F, R>(
+        &self,
+        operation: &'static str,
+        mut call: F,
+    ) -> Result<T, PipelineError>
+    where
+        F: FnMut() -> R,
+        R: Future<Output = Result<T, LogError>>,
+    {
+        let mut wait = Backoff::default();
+        loop {
+            match call().await {
+                Ok(answer) => {
+                    if wait.failed() {
+                        self.status.set_trouble(None);
+                    }
+                    return Ok(answer);
+                }
+                Err(error) => self.or_wait(operation, error, &mut wait).await?,
+            }
+        }
+    }
+
+    /// Waits if the error may pass by itself.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(crate) async fn or_wait(
+        &self,
+        operation: &'static str,
+        error: LogError,
+        wait: &mut Backoff,
+    ) -> Result<(), PipelineError> {
+        let LogError::Unavailable(reason) = error else { return Err(self.stopped(error)) };
+        let pause = wait.next();
+        tracing::warn!(pipeline = %self.spec.name, operation, %reason, again_in = ?pause, "the log is unavailable; trying again");
+        self.log_error(operation);
+        self.status.set_trouble(Some(format!("log: {operation}: {reason}")));
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// What an error of the log that does not pass means for the pipeline.
+    pub(crate) fn stopped(&self, error: LogError) -> PipelineError {
+        match error {
+            LogError::Fenced(reason) => PipelineError::Fenced(reason),
+            LogError::Unavailable(reason) | LogError::Fatal(reason) => {
+                PipelineError::Stopped(format!("pipeline {}: {reason}", self.spec.name))
+            }
+        }
+    }
+
+    pub(crate) fn log_error(&self, operation: &str) {
+        let labels = [self.spec.name.as_str(), operation];
+        self.ports.metrics.log_errors.with_label_values(&labels).inc();
+    }
+
+    pub(crate) fn in_flight(&self, messages: usize, bytes: usize) {
+        let (name, metrics) = (self.spec.name.as_str(), &self.ports.metrics);
+        let messages = i64::try_from(messages).unwrap_or(i64::MAX);
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        metrics.in_flight_messages.with_label_values(&[name]).set(messages);
+        metrics.in_flight_bytes.with_label_values(&[name]).set(bytes);
+    }
+
+    /// The mark of a handled message.
+    pub(crate) fn mark(&self, key: &Bytes, turn: Offset, source: &Partition) -> Option<Mark> {
+        let ttl = self.spec.idempotency.as_ref()?.ttl;
+        let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+        Some(Mark {
+            scope: Scope { group: self.spec.group.as_str().into(), partition: source.clone() },
+            key: key.clone(),
+            turn,
+            expires: self.ports.clock.now().saturating_add(ttl),
+        })
+    }
+}
+
+/// Growing waits between tries.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    tries: u32,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(20);
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    fn next(&mut self) -> Duration {
+        let wait = Self::FIRST.saturating_mul(1 << self.tries.min(16)).min(Self::LONGEST);
+        self.tries = self.tries.saturating_add(1);
+        wait
+    }
+
+    fn failed(&self) -> bool {
+        self.tries > 0
+    }
+}

@@ -1,0 +1,253 @@
+//! Settle: everything an outcome causes, and the only station with side effects.
+//!
+//! After `attempt`, before `ledger`. It rules what becomes of a failed message (a tier, its place, the
+//! dead letters), makes the records, and brings them into the log until the log has acknowledged them.
+//!
+//! Invariants:
+//! - `at_least_once`: outputs first, then the idempotency mark, then (by the caller) the ledger;
+//!   `exactly_once`: all of it with the commit in one transaction;
+//! - only `done` marks an idempotency key;
+//! - a record that the log refuses for good makes a dead letter of its message and of no other; a dead
+//!   letter that is refused as too large goes with minimal headers; if that is refused too, the
+//!   pipeline stops: no failure ends as a log line only.
+
+use std::time::Duration;
+
+use crate::headers;
+use crate::idempotency::Mark;
+use crate::in_hand::InHand;
+use crate::log::{Appended, Consumer, RecordError, TransactError, Transaction};
+use crate::message::{Partition, Record};
+use crate::outcome::{Fault, FaultKind, Outcome};
+use crate::partition::Committed;
+use crate::pipeline::{Context, PipelineError};
+use crate::pipeline_spec::RetrySpec;
+
+/// What is to become of a message that was not handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ruling {
+    /// Another attempt after this delay, from the retry tier of it.
+    Tier(Duration),
+    /// Another attempt after this delay, its lane waiting.
+    InPlace(Duration),
+    /// No more attempts.
+    DeadLetter,
+}
+
+/// Rules on a failed attempt; `attempt` is its number, from 1. Never called for `Done` and `Pause`.
+pub(crate) fn rule(retry: &RetrySpec, attempt: u32, outcome: &Outcome) -> Ruling {
+    let asked = match outcome {
+        Outcome::Reject { .. } => return Ruling::DeadLetter,
+        Outcome::Retry { after, .. } => *after,
+        Outcome::Fault(_) | Outcome::Pause { .. } | Outcome::Done(_) => None,
+    };
+    let made = usize::try_from(attempt).unwrap_or(usize::MAX);
+    let Some(next) = made.checked_sub(1).and_then(|index| retry.delays.get(index)) else {
+        return Ruling::DeadLetter;
+    };
+    let longest = retry.delays.iter().max().copied().unwrap_or(*next);
+    let delay = match asked {
+        // The smallest tier that is not shorter than what was asked for; else the longest there is.
+        Some(after) => {
+            retry.delays.iter().filter(|d| **d >= after).min().copied().unwrap_or(longest)
+        }
+        None => *next,
+    };
+    if retry.in_place { Ruling::InPlace(delay) } else { Ruling::Tier(delay) }
+}
+
+/// How a message ends here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Handled; the records are its outputs.
+    Done,
+    /// Put off; the record is its copy in the tier of this delay.
+    Retry(Duration),
+    /// Given up for this kind of error; the record is its dead letter.
+    Dead(String),
+}
+
+/// A message with what must be in the log before it is settled.
+#[derive(Debug)]
+pub(crate) struct Settling {
+    /// The message.
+    pub(crate) item: InHand,
+    /// How it ends.
+    pub(crate) ending: Ending,
+    /// What is to be appended.
+    pub(crate) records: Vec<Record>,
+    /// The mark to be made, if it is done and has a key.
+    pub(crate) mark: Option<Mark>,
+}
+
+impl Settling {
+    /// A handled message.
+    pub(crate) fn done(context: &Context, item: InHand, records: Vec<Record>, source: &Partition) -> Self {
+        let mark = item.key.as_ref().and_then(|key| context.mark(key, item.context.turn, source));
+        Self { item, ending: Ending::Done, records, mark }
+    }
+
+    /// A message that is put off for `delay`.
+    pub(crate) fn retry(context: &Context, item: InHand, outcome: &Outcome, delay: Duration) -> Self {
+        let record = context.companion_record(&item, outcome, Some(delay));
+        Self { item, ending: Ending::Retry(delay), records: vec![record], mark: None }
+    }
+
+    /// A message that becomes a dead letter.
+    pub(crate) fn dead(context: &Context, item: InHand, outcome: &Outcome) -> Self {
+        let record = context.companion_record(&item, outcome, None);
+        let ending = Ending::Dead(outcome.kind().to_owned());
+        Self { item, ending, records: vec![record], mark: None }
+    }
+
+    fn bytes(&self) -> usize {
+        self.records.iter().map(Record::payload_bytes).sum()
+    }
+
+    /// The log refused one of its records for good: the message becomes a dead letter, a dead letter
+    /// one with minimal headers.
+    fn refused(&mut self, context: &Context, error: &RecordError) -> Result<(), PipelineError> {
+        let kind = match error {
+            RecordError::TooLarge { .. } => FaultKind::Oversize,
+            RecordError::UnknownTopic { .. } | RecordError::Denied { .. } => FaultKind::Denied,
+        };
+        let is_dead = matches!(self.ending, Ending::Dead(_));
+        let minimal = self.records.first().is_some_and(|r| headers::is_minimal(&r.headers));
+        match error {
+            RecordError::TooLarge { .. } if is_dead && !minimal => {
+                for record in &mut self.records {
+                    record.headers = headers::minimal(&record.headers);
+                }
+            }
+            _ if is_dead => {
+                return Err(PipelineError::Stopped(format!(
+                    "pipeline {}: the dead letter of {} is refused: {error}; nothing is lost, the message stays uncommitted: mend the dead-letter topic and start again",
+                    context.spec.name,
+                    self.item.message.position(),
+                )));
+            }
+            _ => {
+                let outcome = Outcome::Fault(Fault {
+                    kind,
+                    reason: format!("the log refused what the message caused: {error}"),
+                    backtrace: None,
+                });
+                self.ending = Ending::Dead(kind.as_str().to_owned());
+                self.records = vec![context.companion_record(&self.item, &outcome, None)];
+                self.mark = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the log has acknowledged.
+#[derive(Debug)]
+pub(crate) struct Acknowledged {
+    /// The messages that are settled by it; their records are gone.
+    pub(crate) settled: Vec<Settling>,
+    /// Where the copies of those that were put off stand, as far as the log tells.
+    pub(crate) copies: Vec<(usize, Appended)>,
+    /// How many bytes of records are off the way, as they were counted when they were taken on.
+    pub(crate) output_bytes: usize,
+    /// The commit that went with it (`exactly_once`).
+    pub(crate) committed: Option<Committed>,
+}
+
+/// The bytes of records that these messages bring to the log.
+pub(crate) fn output_bytes(settling: &[Settling]) -> usize {
+    settling.iter().map(Settling::bytes).sum()
+}
+
+/// Appends what these messages caused and marks their keys (`at_least_once`, `at_most_once`).
+///
+/// # Errors
+/// When the pipeline must stop or has lost the partition; what was not acknowledged is not settled.
+pub(crate) async fn append(
+    context: std::sync::Arc<Context>,
+    mut settling: Vec<Settling>,
+) -> Result<Acknowledged, PipelineError> {
+    let output_bytes = output_bytes(&settling);
+    let mut copies = Vec::new();
+    // Which messages have records that are not in the log yet: all at first, later the refused.
+    let mut left: Vec<usize> = (0..settling.len()).collect();
+    while !left.is_empty() {
+        let mut owners = Vec::new();
+        let mut records = Vec::new();
+        for index in left.drain(..) {
+            let Some(one) = settling.get(index) else { continue };
+            owners.extend(std::iter::repeat_n(index, one.records.len()));
+            records.extend(one.records.iter().cloned());
+        }
+        if records.is_empty() {
+            break;
+        }
+        let log = &context.ports.log;
+        let results = context.until_available("append", || log.append(records.clone())).await?;
+        for (owner, result) in owners.into_iter().zip(results) {
+            let Some(one) = settling.get_mut(owner) else { continue };
+            match result {
+                Ok(appended) if matches!(one.ending, Ending::Retry(_)) => {
+                    copies.push((owner, appended));
+                }
+                Ok(_) => {}
+                // Refused already for an earlier record: its dead letter is on the way.
+                Err(_) if left.contains(&owner) => {}
+                Err(error) => {
+                    one.refused(&context, &error)?;
+                    left.push(owner);
+                }
+            }
+        }
+    }
+    let marks: Vec<Mark> = settling.iter().filter_map(|one| one.mark.clone()).collect();
+    if !marks.is_empty() {
+        let store = &context.ports.idempotency;
+        context.until_available("idempotency mark", || store.mark(marks.clone())).await?;
+    }
+    Ok(Acknowledged { settled: settling, copies, output_bytes, committed: None })
+}
+
+/// Appends, marks and commits in one transaction (`exactly_once`).
+///
+/// # Errors
+/// As [`append`]; of a transaction that failed nothing is visible.
+pub(crate) async fn transact(
+    context: std::sync::Arc<Context>,
+    consumer: std::sync::Arc<dyn Consumer>,
+    mut settling: Vec<Settling>,
+    committed: Committed,
+) -> Result<Acknowledged, PipelineError> {
+    let output_bytes = output_bytes(&settling);
+    let mut wait = crate::pipeline::Backoff::default();
+    loop {
+        let owners: Vec<usize> = settling
+            .iter()
+            .enumerate()
+            .flat_map(|(index, one)| std::iter::repeat_n(index, one.records.len()))
+            .collect();
+        let transaction = Transaction {
+            records: settling.iter().flat_map(|one| one.records.iter().cloned()).collect(),
+            marks: settling.iter().filter_map(|one| one.mark.clone()).collect(),
+            commits: committed.commits.clone(),
+        };
+        match consumer.transact(transaction).await {
+            Ok(()) => break,
+            Err(TransactError::Offender { index, error }) => {
+                let one = owners.get(index).and_then(|owner| settling.get_mut(*owner));
+                let one = one.ok_or_else(|| {
+                    PipelineError::Bug(format!("the log refused record {index} of a transaction that has no such record"))
+                })?;
+                one.refused(&context, &error)?;
+            }
+            Err(TransactError::Log(error)) => {
+                context.or_wait("transaction", error, &mut wait).await?;
+            }
+        }
+    }
+    let committed = Some(committed);
+    Ok(Acknowledged { settled: settling, copies: Vec::new(), output_bytes, committed })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! Status: what a running pipeline tells about itself, for readiness, lag and the admin API.
+//!
+//! Written by the partition that owns each entry and by intake; read by anybody at any time.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::message::Partition;
+
+/// One assigned source partition.
+#[derive(Debug, Default)]
+pub struct PartitionStatus {
+    /// Whether its state is rebuilt and it handles messages.
+    pub started: AtomicBool,
+    /// The next offset that was not read yet.
+    pub position: AtomicU64,
+    /// The next offset that is not settled, as last acknowledged by the log.
+    pub committed: AtomicU64,
+    /// Messages read and not settled, retries that wait for their time not counted.
+    pub in_flight: AtomicUsize,
+    /// Retries outstanding.
+    pub retries: AtomicUsize,
+    /// Lanes waiting after a `pause`, for a retry in place, or for another message's claim.
+    pub waiting_lanes: AtomicUsize,
+    /// The number of the last look at the log's ends at which nothing was due.
+    pub caught_up_at: AtomicU64,
+    /// Its retry tiers, once they are known.
+    pub tiers: Mutex<Vec<Partition>>,
+}
+
+impl PartitionStatus {
+    /// Its retry tiers.
+    pub fn tiers(&self) -> Vec<Partition> {
+        self.tiers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One pipeline.
+#[derive(Debug, Default)]
+pub struct PipelineStatus {
+    partitions: Mutex<BTreeMap<Partition, Arc<PartitionStatus>>>,
+    trouble: Mutex<Option<String>>,
+    joined: AtomicBool,
+}
+
+/// A look at a pipeline, as the admin API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PipelineReport {
+    /// Whether messages are handled, or would be if there were any.
+    pub ready: bool,
+    /// Why not, or what the pipeline waits for.
+    pub trouble: Option<String>,
+    /// The assigned partitions.
+    pub partitions: Vec<PartitionReport>,
+}
+
+/// A look at an assigned partition.
+#[derive(Clone, Debug, Serialize)]
+pub struct PartitionReport {
+    /// The source topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: u32,
+    /// Whether it handles messages.
+    pub started: bool,
+    /// See [`PartitionStatus::position`].
+    pub position: u64,
+    /// See [`PartitionStatus::committed`].
+    pub committed: u64,
+    /// See [`PartitionStatus::in_flight`].
+    pub in_flight: usize,
+    /// See [`PartitionStatus::retries`].
+    pub retries: usize,
+    /// See [`PartitionStatus::waiting_lanes`].
+    pub waiting_lanes: usize,
+}
+
+impl PipelineStatus {
+    /// Adds an assigned partition.
+    pub fn add(&self, partition: Partition) -> Arc<PartitionStatus> {
+        let status = Arc::new(PartitionStatus::default());
+        self.lock().insert(partition, Arc::clone(&status));
+        self.joined.store(true, Ordering::Relaxed);
+        status
+    }
+
+    /// Takes out a partition that was given up.
+    pub fn remove(&self, partition: &Partition) {
+        self.lock().remove(partition);
+    }
+
+    /// Says what keeps the pipeline from working, or that nothing does.
+    pub fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Looks at everything.
+    pub fn report(&self) -> PipelineReport {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let partitions: Vec<PartitionReport> = self
+            .lock()
+            .iter()
+            .map(|(partition, status)| PartitionReport {
+                topic: partition.topic.to_string(),
+                partition: partition.number,
+                started: status.started.load(Ordering::Relaxed),
+                position: status.position.load(Ordering::Relaxed),
+                committed: status.committed.load(Ordering::Relaxed),
+                in_flight: status.in_flight.load(Ordering::Relaxed),
+                retries: status.retries.load(Ordering::Relaxed),
+                waiting_lanes: status.waiting_lanes.load(Ordering::Relaxed),
+            })
+            .collect();
+        let starting = partitions.iter().find(|partition| !partition.started);
+        let trouble = trouble.or_else(|| {
+            starting.map(|p| format!("{}[{}] is still being restored", p.topic, p.partition))
+        });
+        let joined = self.joined.load(Ordering::Relaxed);
+        let trouble = trouble.or_else(|| (!joined).then(|| "no partition was assigned yet".into()));
+        PipelineReport { ready: trouble.is_none(), trouble, partitions }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Partition, Arc<PartitionStatus>>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

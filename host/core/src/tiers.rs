@@ -1,0 +1,305 @@
+//! Tiers: the retry topics of one source partition, read by holding the head of each.
+//!
+//! Beside `intake`: what is due goes into the lanes. One [`Tiers`] for each assigned partition; all
+//! tiers of a pipeline are read by its one consumer.
+//!
+//! Invariants:
+//! - due = append time + the tier's delay, so a tier's messages become due in offset order and only
+//!   its head is looked at; a clock that jumps makes nobody wait longer than the delay;
+//! - outstanding retries are indexed by turn: a crash between writing to a tier and committing leaves
+//!   two copies of a message; the one with more attempts is current, the others settle unattempted
+//!   (else one succeeds and the other dies: a dead letter of a handled message);
+//! - a message of another group is never handled; what cannot be understood becomes a dead letter.
+//!
+//! Limits: per tier [`HELD_MESSAGES_MAX`] messages or [`HELD_BYTES_MAX`] bytes are held or in work
+//! before its reading pauses; the index has one entry of about 40 bytes for each retry in the tiers.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+use std::time::Duration;
+
+use rustc_hash::FxHasher;
+
+use crate::headers::{self, CompanionHeaders};
+use crate::in_hand::{InHand, ReadFrom};
+use crate::ledger::{Delivery, Ledger};
+use crate::message::{EpochMs, Message, Offset, Partition};
+use crate::plugin::AttemptContext;
+
+/// A tier with so many messages held or in work is paused, and resumed at half of it.
+pub const HELD_MESSAGES_MAX: usize = 256;
+
+/// A tier with so many bytes held is paused, and resumed at half of it.
+pub const HELD_BYTES_MAX: usize = 4 << 20;
+
+/// How far a copy of a message has come. Larger is later: redrives first, then attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Progress {
+    /// How often it was redriven.
+    pub redrives: u32,
+    /// How many attempts were made since.
+    pub attempts: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Current {
+    progress: Progress,
+    tier: usize,
+    offset: Offset,
+}
+
+/// A message of a tier, understood or not.
+#[derive(Debug)]
+pub enum Arrived {
+    /// A retry of this group.
+    Retry(Box<InHand>),
+    /// No retry at all: to become a dead letter, for this reason.
+    Unreadable(Box<InHand>, String),
+    /// Another group's: not ours to handle.
+    OtherGroup(Offset),
+}
+
+/// What is to be done with the next due message of a tier.
+#[derive(Debug)]
+pub enum Due {
+    /// Attempt it.
+    Attempt(Box<InHand>),
+    /// Make it a dead letter, for this reason.
+    Unreadable(Box<InHand>, String),
+    /// Settle it in the tier's ledger without an attempt, for this reason.
+    Settle(usize, Offset, &'static str),
+}
+
+#[derive(Debug)]
+struct Held {
+    due: EpochMs,
+    offset: Offset,
+    size_bytes: usize,
+    arrived: Arrived,
+}
+
+/// One retry tier beside the source partition.
+#[derive(Debug)]
+pub struct Tier {
+    /// Its topic, and the source's partition number.
+    pub partition: Partition,
+    /// Its delay.
+    pub delay: Duration,
+    /// What of it is settled.
+    pub ledger: Ledger,
+    /// Whether its reading is paused.
+    pub paused: bool,
+    held: VecDeque<Held>,
+    held_bytes: usize,
+}
+
+impl Tier {
+    /// A tier that goes on from what was committed of it.
+    pub fn new(partition: Partition, delay: Duration, ledger: Ledger) -> Self {
+        Self { partition, delay, ledger, paused: false, held: VecDeque::new(), held_bytes: 0 }
+    }
+
+    /// Whether its reading should pause, or (when it is paused) stay so.
+    pub fn is_full(&self) -> bool {
+        let part = if self.paused { 2 } else { 1 };
+        self.ledger.unsettled() >= HELD_MESSAGES_MAX / part
+            || self.held_bytes >= HELD_BYTES_MAX / part
+    }
+
+    /// Whether everything that was read of it and is not settled waits for its time.
+    pub fn only_waits(&self, now: EpochMs) -> bool {
+        self.held.len() == self.ledger.unsettled() && self.held.front().is_none_or(|h| h.due > now)
+    }
+
+    /// How many of the messages held are due.
+    pub fn held_due(&self, now: EpochMs) -> usize {
+        self.held.partition_point(|held| held.due <= now)
+    }
+
+    /// How many messages are held.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Tiers {
+    group: String,
+    source: Partition,
+    tiers: Vec<Tier>,
+    current: HashMap<Offset, Current, BuildHasherDefault<FxHasher>>,
+}
+
+impl Tiers {
+    /// The tiers of `source`, as they were found.
+    pub fn new(group: &str, source: Partition, tiers: Vec<Tier>) -> Self {
+        Self { group: group.to_owned(), source, tiers, current: HashMap::default() }
+    }
+
+    /// Every tier.
+    pub fn all(&self) -> &[Tier] {
+        &self.tiers
+    }
+
+    /// Every tier, to be changed.
+    pub fn all_mut(&mut self) -> &mut [Tier] {
+        &mut self.tiers
+    }
+
+    /// The number of the tier of this topic.
+    pub fn number_of(&self, topic: &str) -> Option<usize> {
+        self.tiers.iter().position(|tier| &*tier.partition.topic == topic)
+    }
+
+    /// Notes a copy that was seen or written. The copy that has come farthest is the current one;
+    /// of equal ones the first.
+    pub fn note(&mut self, turn: Offset, progress: Progress, tier: usize, offset: Offset) {
+        let new = Current { progress, tier, offset };
+        let current = self.current.entry(turn).or_insert(new);
+        let earlier_twin =
+            current.progress == progress && current.tier == tier && offset < current.offset;
+        if progress > current.progress || earlier_twin {
+            *current = new;
+        }
+    }
+
+    /// Whether a retry of this turn is outstanding.
+    pub fn is_outstanding(&self, turn: Offset) -> bool {
+        self.current.contains_key(&turn)
+    }
+
+    /// The copy that was read from here is settled: it is outstanding no more.
+    pub fn left(&mut self, turn: Offset, read_from: ReadFrom) {
+        if let ReadFrom::Tier { tier, offset } = read_from
+            && self.current.get(&turn).is_some_and(|c| c.tier == tier && c.offset == offset)
+        {
+            self.current.remove(&turn);
+        }
+    }
+
+    /// How many retries are outstanding.
+    pub fn outstanding(&self) -> usize {
+        self.current.len()
+    }
+
+    /// Notes the copy in a message that a tier has, without taking it in hand.
+    pub fn index(&mut self, tier: usize, message: &Message) {
+        if let Ok(found) = headers::decode(&message.headers)
+            && found.origin_group == self.group
+        {
+            self.note(found.turn, progress(&found), tier, message.offset);
+        }
+    }
+
+    /// Takes a message that a tier handed over; it is held until it is due.
+    pub fn hold(&mut self, number: usize, message: Message, now: EpochMs) {
+        let Some(tier) = self.tiers.get_mut(number) else { return };
+        if tier.ledger.deliver(message.offset, message.timestamp) == Delivery::Known {
+            return;
+        }
+        let delay = EpochMs::try_from(tier.delay.as_millis()).unwrap_or(EpochMs::MAX);
+        let due = message.timestamp.saturating_add(delay).min(now.saturating_add(delay));
+        let (offset, size_bytes) = (message.offset, message.size_bytes());
+        let arrived = arrive(&self.group, &self.source, number, message);
+        tier.held_bytes += size_bytes;
+        tier.held.push_back(Held { due, offset, size_bytes, arrived });
+        if let Some(Held { arrived: Arrived::Retry(item), .. }) = tier.held.back()
+            && let Some(found) = &item.provenance
+        {
+            let (turn, progress) = (found.turn, progress(found));
+            self.note(turn, progress, number, offset);
+        }
+    }
+
+    /// When the next message becomes due.
+    pub fn next_due(&self) -> Option<EpochMs> {
+        self.tiers.iter().filter_map(|tier| tier.held.front()).map(|held| held.due).min()
+    }
+
+    /// The next message that is due, if any.
+    pub fn take_due(&mut self, now: EpochMs) -> Option<Due> {
+        let (number, tier) = self
+            .tiers
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, tier)| tier.held.front().is_some_and(|held| held.due <= now))
+            .min_by_key(|(_, tier)| tier.held.front().map(|held| held.due))?;
+        let held = tier.held.pop_front()?;
+        tier.held_bytes -= held.size_bytes;
+        Some(match held.arrived {
+            Arrived::OtherGroup(offset) => Due::Settle(number, offset, "other_group"),
+            Arrived::Unreadable(item, reason) => Due::Unreadable(item, reason),
+            Arrived::Retry(item) => {
+                let current = self.current.get(&item.context.turn);
+                if current.is_none_or(|c| c.tier == number && c.offset == held.offset) {
+                    Due::Attempt(item)
+                } else {
+                    Due::Settle(number, held.offset, "superseded")
+                }
+            }
+        })
+    }
+}
+
+/// How far the copy with these headers has come.
+pub fn progress(found: &CompanionHeaders) -> Progress {
+    Progress { redrives: found.redrive_count(), attempts: found.attempt }
+}
+
+fn arrive(group: &str, source: &Partition, tier: usize, message: Message) -> Arrived {
+    let offset = message.offset;
+    let read_from = ReadFrom::Tier { tier, offset };
+    let size_bytes = message.size_bytes();
+    let found = match headers::decode(&message.headers) {
+        Ok(found) if found.origin_group != group => return Arrived::OtherGroup(offset),
+        Ok(found) if *found.origin_topic != *source.topic => Err(format!(
+            "it says that it comes from topic {}, not from {}",
+            found.origin_topic, source.topic
+        )),
+        Ok(found) => Ok(found),
+        Err(error) => Err(error.to_string()),
+    };
+    match found {
+        Ok(found) => {
+            let context = AttemptContext {
+                attempt: found.attempt.saturating_add(1),
+                turn: found.turn,
+                timestamp: found.origin_timestamp,
+            };
+            let message = Message {
+                topic: source.topic.clone(),
+                partition: found.origin_partition,
+                offset: found.origin_offset,
+                timestamp: found.origin_timestamp,
+                headers: headers::strip(&message.headers),
+                ..message
+            };
+            Arrived::Retry(Box::new(InHand {
+                message,
+                context,
+                read_from,
+                provenance: Some(Box::new(found)),
+                key: None,
+                size_bytes,
+                pauses: 0,
+            }))
+        }
+        Err(reason) => {
+            let context = AttemptContext { attempt: 0, turn: offset, timestamp: message.timestamp };
+            let item = InHand {
+                message,
+                context,
+                read_from,
+                provenance: None,
+                key: None,
+                size_bytes,
+                pauses: 0,
+            };
+            Arrived::Unreadable(Box::new(item), format!("not a retry of this pipeline: {reason}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+use super::*;
+use crate::headers::encode;
+use crate::log::Commit;
+use crate::message::Header;
+
+const DELAY_MS: EpochMs = 5_000;
+
+fn source() -> Partition {
+    Partition::new("orders", 2)
+}
+
+fn tiers() -> Tiers {
+    let tier = |name: &str, seconds| {
+        Tier::new(
+            Partition::new(name, 2),
+            Duration::from_secs(seconds),
+            Ledger::restore(&Commit::default()),
+        )
+    };
+    Tiers::new("g", source(), vec![tier("orders.retry.5s", 5), tier("orders.retry.30s", 30)])
+}
+
+fn copy(turn: Offset, attempt: u32, offset: Offset, group: &str) -> Message {
+    let origin = Message {
+        topic: "orders".into(),
+        partition: 2,
+        offset: turn,
+        timestamp: 77,
+        key: None,
+        value: None,
+        headers: vec![],
+    };
+    let found = CompanionHeaders { attempt, ..CompanionHeaders::of_source(&origin, group) };
+    let headers = encode(&found, &[Header::new("traceparent", "00")]);
+    Message { topic: "orders.retry.5s".into(), offset, timestamp: 1_000, headers, ..origin }
+}
+
+fn due_turns(tiers: &mut Tiers, now: EpochMs) -> Vec<(Offset, &'static str)> {
+    std::iter::from_fn(|| tiers.take_due(now))
+        .map(|due| match due {
+            Due::Attempt(item) => (item.context.turn, "attempt"),
+            Due::Unreadable(item, _) => (item.message.offset, "unreadable"),
+            Due::Settle(_, offset, reason) => (offset, reason),
+        })
+        .collect()
+}
+
+#[test]
+fn a_retry_is_due_its_delay_after_it_was_appended_and_not_before() {
+    let mut tiers = tiers();
+    tiers.hold(0, copy(9, 1, 0, "g"), 1_000);
+    assert_eq!(tiers.next_due(), Some(1_000 + DELAY_MS));
+    assert!(due_turns(&mut tiers, 999 + DELAY_MS).is_empty());
+    assert_eq!(due_turns(&mut tiers, 1_000 + DELAY_MS), [(9, "attempt")]);
+}
+
+#[test]
+fn a_clock_that_jumped_back_makes_nobody_wait_longer_than_the_delay() {
+    let mut tiers = tiers();
+    tiers.hold(0, copy(9, 1, 0, "g"), 10);
+    assert_eq!(tiers.next_due(), Some(10 + DELAY_MS), "appended in the future, read now");
+}
+
+#[test]
+fn the_plugin_sees_the_source_position_time_and_headers() {
+    let mut tiers = tiers();
+    tiers.hold(0, copy(9, 1, 0, "g"), 1_000);
+    let Some(Due::Attempt(item)) = tiers.take_due(9_000) else { panic!("it is due") };
+    assert_eq!(item.message.position(), "orders[2]@9");
+    assert_eq!((item.message.timestamp, item.context.attempt), (77, 2));
+    assert_eq!(item.message.headers, [Header::new("traceparent", "00")]);
+    assert_eq!(item.read_from, ReadFrom::Tier { tier: 0, offset: 0 });
+}
+
+#[test]
+fn of_two_copies_only_the_one_with_more_attempts_is_attempted() {
+    let mut tiers = tiers();
+    tiers.hold(0, copy(9, 1, 0, "g"), 1_000);
+    tiers.hold(1, copy(9, 2, 0, "g"), 1_000);
+    assert_eq!(due_turns(&mut tiers, 100_000), [(0, "superseded"), (9, "attempt")]);
+}
+
+#[test]
+fn of_equal_copies_the_first_is_attempted() {
+    let mut tiers = tiers();
+    tiers.hold(0, copy(9, 1, 3, "g"), 1_000);
+    tiers.hold(0, copy(9, 1, 4, "g"), 1_000);
+    assert_eq!(due_turns(&mut tiers, 100_000), [(9, "attempt"), (4, "superseded")]);
+}
+
+#[test]
+fn a_copy_that_was_only_indexed_supersedes_one_in_hand() {
+    let mut tiers = tiers();
+    tiers.hold(0, copy(9, 1, 0, "g"), 1_000);
+    tiers.index(1, &copy(9, 2, 700, "g"));
+    assert_eq!(due_turns(&mut tiers, 100_000), [(0, "superseded")]);
+    assert!(tiers.is_outstanding(9), "the other copy is still to come");
+}
+
+#[test]
+fn a_message_of_another_group_is_not_handled() {
+    let mut tiers = tiers();
+    tiers.hold(0, copy(9, 1, 0, "other"), 1_000);
+    assert_eq!(due_turns(&mut tiers, 100_000), [(0, "other_group")]);
+    assert!(!tiers.is_outstanding(9));
+}
+
+#[test]
+fn what_is_no_retry_becomes_a_dead_letter_and_is_not_lost() {
+    let mut tiers = tiers();
+    let stranger = Message { headers: vec![], ..copy(9, 1, 0, "g") };
+    tiers.hold(0, stranger, 1_000);
+    assert_eq!(due_turns(&mut tiers, 100_000), [(0, "unreadable")]);
+}
+
+#[test]
+fn a_tier_pauses_when_it_is_full_and_resumes_at_half() {
+    let mut tiers = tiers();
+    for n in 0..HELD_MESSAGES_MAX as u64 {
+        assert!(!tiers.all()[0].is_full(), "full at {n}");
+        tiers.hold(0, copy(n, 1, n, "g"), 1_000);
+    }
+    assert!(tiers.all()[0].is_full());
+    tiers.all_mut()[0].paused = true;
+    for n in 0..=HELD_MESSAGES_MAX as u64 / 2 {
+        assert!(tiers.all()[0].is_full(), "resumed with {n} gone");
+        tiers.all_mut()[0].ledger.settle(n);
+    }
+    assert!(!tiers.all()[0].is_full());
+}

@@ -1,0 +1,115 @@
+//! Access: the log, wherever it is.
+//!
+//! A command opens the embedded log's folder itself or, if a host has it, reaches that host through
+//! its admin API: the folder's lock says where, `<data_dir>/admin.token` holds the token. Either
+//! way the command works on a [`Log`].
+//!
+//! A folder that another short command has is waited for, at most [`IN_USE_WAIT`].
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+
+use millstream_core::log::{Log, TopicSpec};
+use millstream_log_embedded::{EmbeddedLog, EmbeddedOptions, OpenError};
+
+use crate::commands::{Context, Place};
+use crate::config::{self, Durability};
+use crate::exit::Failure;
+use crate::finding::{Code, Finding};
+
+/// How long a folder is waited for that is in use by a process without an admin API: a command that
+/// ends soon, or a host that is starting.
+pub const IN_USE_WAIT: Duration = Duration::from_secs(5);
+/// How often it is looked again.
+const IN_USE_POLL: Duration = Duration::from_millis(100);
+
+/// The log, and how it was reached.
+pub struct Access {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    embedded: Option<Arc<EmbeddedLog>>,
+}
+
+impl Access {
+    /// Gives the folder free at once, if this process has it.
+    pub async fn close(self) {
+        if let Some(embedded) = self.embedded {
+            embedded.close().await;
+        }
+    }
+}
+
+/// Whether there is a log already.
+pub fn exists(place: &Place) -> bool {
+    config::log_dir(&place.data_dir).exists()
+}
+
+/// Options of the embedded log as configured.
+pub fn embedded_options(durability: Durability) -> EmbeddedOptions {
+    let durability = match durability {
+        Durability::Always => millstream_log_embedded::Durability::Always,
+        Durability::Interval(interval) => millstream_log_embedded::Durability::Interval(interval),
+    };
+    EmbeddedOptions { durability, ..EmbeddedOptions::default() }
+}
+
+/// Opens the log's folder, or reaches the host that has it.
+///
+/// # Errors
+/// When neither can be done.
+pub async fn open(context: &Context, place: &Place) -> Result<Access, Failure> {
+    let folder = config::log_dir(&place.data_dir);
+    let deadline = tokio::time::Instant::now() + IN_USE_WAIT;
+    loop {
+        match EmbeddedLog::open(&folder, embedded_options(place.durability)) {
+            Ok(embedded) => {
+                context.terminal.say_verbose(&format!("opened the log in {}", folder.display()));
+                return Ok(Access { log: embedded.clone(), embedded: Some(embedded) });
+            }
+            Err(OpenError::InUse { admin: Some(admin), .. }) => {
+                context.terminal.say_verbose(&format!(
+                    "the log in {} is in use: reaching its host at {admin}",
+                    folder.display()
+                ));
+                return remote(&admin, &config::token_file(&place.data_dir)).await;
+            }
+            Err(OpenError::InUse { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(IN_USE_POLL).await;
+            }
+            Err(error) => return Err(open_finding(&error).into()),
+        }
+    }
+}
+
+async fn remote(_a:&str,_t:&Path)->Result<Access,Failure>{ Err(Failure::OutputClosed) }
+/// Why the folder does not open.
+pub fn open_finding(error: &OpenError) -> Finding {
+    let text = error.to_string();
+    // The text ends with what to do.
+    let (why, fix) = match text.rsplit_once(": ") {
+        Some((why, fix)) => (why.to_owned(), fix.to_owned()),
+        None => (text, "remove the reason, then try again".to_owned()),
+    };
+    Finding::new(Code::LogUnavailable, "the log cannot be opened", fix).because(why)
+}
+
+/// The topic, which must exist.
+///
+/// # Errors
+/// When it does not, or the log does not tell.
+pub async fn require_topic(log: &dyn Log, name: &str) -> Result<TopicSpec, Failure> {
+    let topics = log.topics().await;
+    let topics =
+        topics.map_err(|error| Failure::log("the log's topics cannot be listed", &error))?;
+    if let Some(topic) = topics.iter().find(|topic| &*topic.name == name) {
+        return Ok(topic.clone());
+    }
+    let known: Vec<String> = topics.iter().map(|topic| topic.name.to_string()).collect();
+    let fix = match config::nearest(name, &known) {
+        Some(nearest) => format!("did you mean {nearest:?}? Else `millstream topics create {name}`"),
+        None => format!("make it with `millstream topics create {name}`"),
+    };
+    Err(Finding::new(Code::Topic, format!("there is no topic {name:?}"), fix).into())
+}

@@ -1,0 +1,91 @@
+//! The commands, one module each, and what they share: the configuration and the log they work on.
+
+pub mod check;
+pub mod completions;
+pub mod consume;
+pub mod lag;
+pub mod plugin;
+pub mod produce;
+pub mod run;
+pub mod topics;
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, Config, Durability, NewTopics};
+use crate::exit::Failure;
+use crate::finding::{Code, Finding};
+use crate::terminal::Terminal;
+
+/// The file that is read if none is named.
+pub const CONFIG_DEFAULT: &str = "millstream.toml";
+
+/// What every command is given.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where words go.
+    pub terminal: Terminal,
+    /// `--config`, if given.
+    pub config_file: Option<PathBuf>,
+    /// `--data-dir`, if given: goes before what the file says.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// What a command needs that works on topics alone.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The embedded log's folder.
+    pub data_dir: PathBuf,
+    /// When a write counts as safe.
+    pub durability: Durability,
+    /// How topics are made.
+    pub new_topics: NewTopics,
+}
+
+impl Context {
+    /// The configuration's file.
+    pub fn config_path(&self) -> &Path {
+        self.config_file.as_deref().unwrap_or(Path::new(CONFIG_DEFAULT))
+    }
+
+    /// The checked configuration, `--data-dir` applied.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file.
+    pub fn config(&self) -> Result<Config, Failure> {
+        let mut config = config::load(self.config_path())?;
+        if let Some(data_dir) = &self.data_dir {
+            config.host.data_dir.clone_from(data_dir);
+        }
+        Ok(config)
+    }
+
+    /// Where the log is: from `--data-dir` alone if there is no configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, or neither is given.
+    pub fn place(&self) -> Result<Place, Failure> {
+        let no_file = self.config_file.is_none() && !self.config_path().exists();
+        match &self.data_dir {
+            Some(data_dir) if no_file => Ok(Place {
+                data_dir: data_dir.clone(),
+                durability: Durability::Always,
+                new_topics: NewTopics::default(),
+            }),
+            None if no_file => {
+                let what = "there is no log to work on";
+                let why = format!("this folder has no {CONFIG_DEFAULT}");
+                let fix = "name a configuration with `--config FILE`, or the log's folder with \
+                           `--data-dir DIR`";
+                Err(Finding::new(Code::Usage, what, fix).because(why).into())
+            }
+            _ => {
+                let config = self.config()?;
+                Ok(Place {
+                    data_dir: config.host.data_dir,
+                    durability: config.log.durability,
+                    new_topics: config.log.new_topics,
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! `check`: everything that can be known before a run. Configuration, plugins with their grants,
+//! topics, retries that a changed template would leave behind.
+//!
+//! All findings are printed; any of them, warnings aside, ends with exit code 2.
+
+use clap::Args;
+use millstream_core::log::Log;
+use millstream_core::names::Template;
+use millstream_core::message::Partition;
+use millstream_core::pipeline_spec::PipelineSpec;
+use millstream_sandbox::Sandbox;
+
+use crate::access;
+use crate::commands::Context;
+use crate::config::{Config, summary};
+use crate::exit::{Exit, Failure};
+use crate::finding::{Code, Finding, Severity};
+use crate::plugin_file;
+use crate::topic_plan::{self, Action, Role};
+
+/// Templates that a pipeline had if it named none: with and without the group.
+const DEFAULT_TIERS: [&str; 2] = ["{topic}.retry.{delay}", "{topic}.{group}.retry.{delay}"];
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Do not look at the log: configuration and plugins only
+    #[arg(long)]
+    offline: bool,
+}
+
+/// Checks, and prints everything found.
+///
+/// # Errors
+/// The findings, if there is an error among them.
+pub async fn run(context: &Context, args: CheckArgs) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    let mut findings = config.warnings.clone();
+    if config.pipelines.is_empty() {
+        let fix = "add a `[pipelines.NAME]` table";
+        let finding = Finding::new(Code::WrongShape, "the configuration has no pipelines", fix);
+        findings.push(finding.at(config.file.display()).warning());
+    }
+    plugins(&config, &mut findings);
+    if !args.offline && let Err(Failure::Findings(found)) = log(context, &config, &mut findings).await
+    {
+        findings.extend(found);
+    }
+    let terminal = &context.terminal;
+    terminal.print(summary::summary(&config).trim_end())?;
+    for finding in &findings {
+        terminal.show(finding);
+    }
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let warnings = findings.len() - errors;
+    if errors == 0 {
+        terminal.say(&format!("nothing stands against a run ({warnings} warnings)"));
+        Ok(Exit::Done)
+    } else {
+        terminal.say(&format!("{errors} errors, {warnings} warnings"));
+        Ok(Exit::Usage)
+    }
+}
+
+fn plugins(config: &Config, findings: &mut Vec<Finding>) {
+    if config.pipelines.is_empty() {
+        return;
+    }
+    // Compiled code goes nowhere: a check leaves nothing behind.
+    let options = millstream_sandbox::SandboxOptions {
+        cache_dir: None,
+        ..plugin_file::sandbox_options(config)
+    };
+    let sandbox = match Sandbox::new(options) {
+        Ok(sandbox) => sandbox,
+        Err(error) => return findings.push(plugin_file::sandbox_finding(&error)),
+    };
+    for pipeline in &config.pipelines {
+        match sandbox.check(pipeline.plugin.clone(), &plugin_file::plugin_options(pipeline)) {
+            Ok(report) => {
+                findings.extend(plugin_file::unfit(&report.source, &report.differences));
+            }
+            Err(error) => findings.extend(plugin_file::load_findings(&error)),
+        }
+    }
+}
+
+async fn log(
+    context: &Context,
+    config: &Config,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
+    let place = context.place()?;
+    if !access::exists(&place) {
+        context.terminal.say("the log is not there yet: `run` makes it with all topics");
+        return Ok(());
+    }
+    let access = access::open(context, &place).await?;
+    let log = &*access.log;
+    for planned in topic_plan::plan(log, &config.pipelines, &config.log.new_topics).await? {
+        let (name, pipeline) = (&planned.spec.name, &planned.pipeline);
+        match (planned.action, planned.role) {
+            (Action::Keep, _) | (Action::Create, Role::Companion) => {}
+            (Action::Create, _) => {
+                let partitions = planned.spec.partitions;
+                context.terminal.say(&format!(
+                    "topic {name} of pipeline {pipeline} would be created with {partitions} \
+                     partitions"
+                ));
+            }
+            (Action::Grow { from }, _) => context.terminal.say(&format!(
+                "companion topic {name} would grow from {from} to {} partitions",
+                planned.spec.partitions
+            )),
+            (Action::Larger { partitions }, _) => {
+                let what = format!(
+                    "companion topic {name} has {partitions} partitions, its source {}",
+                    planned.spec.partitions
+                );
+                let why = "messages in partitions that the source does not have are not read";
+                let fix = "give the source as many partitions, or name the companions anew";
+                let finding = Finding::new(Code::Topic, what, fix).because(why);
+                findings.push(finding.at(format!("pipeline {pipeline}")).warning());
+            }
+        }
+    }
+    for pipeline in &config.pipelines {
+        orphans(log, &pipeline.spec, findings).await?;
+    }
+    Ok(())
+}
+
+/// Retries that an earlier default template left: nobody would read them any more.
+async fn orphans(
+    log: &dyn Log,
+    spec: &PipelineSpec,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
+    let failed = |error| Failure::log("the log's topics cannot be read", &error);
+    let topics = log.topics().await.map_err(failed)?;
+    let former = DEFAULT_TIERS.iter().filter_map(|text| Template::new(text, true).ok());
+    for template in former.filter(|template| *template != spec.retry.topic) {
+        for topic in &topics {
+            let tier_of = |source: &std::sync::Arc<str>| {
+                template.delay_of(&topic.name, source, &spec.group).is_some()
+                    && spec.retry.topic.delay_of(&topic.name, source, &spec.group).is_none()
+            };
+            if !spec.topics.iter().any(tier_of) {
+                continue;
+            }
+            let partitions: Vec<Partition> =
+                (0..topic.partitions).map(|n| Partition::new(topic.name.clone(), n)).collect();
+            let ends = log.ends(&partitions).await.map_err(failed)?;
+            let commits = log.committed(&spec.group, &partitions).await.map_err(failed)?;
+            let left: u64 = ends
+                .iter()
+                .zip(&commits)
+                // Without a commit of this group the tier is another group's.
+                .filter_map(|(ends, commit)| {
+                    Some(ends.end.saturating_sub(commit.as_ref()?.next.max(ends.start)))
+                })
+                .sum();
+            if left > 0 {
+                let what = format!("{left} retries in {} would never be read", topic.name);
+                let why = "the pipeline's retry tiers have another name now";
+                let fix = format!(
+                    "set `retry.topic = {:?}` until they are handled",
+                    DEFAULT_TIERS
+                        .iter()
+                        .find(|text| Template::new(text, true).as_ref() == Ok(&template))
+                        .unwrap_or(&"")
+                );
+                let finding = Finding::new(Code::Topic, what, fix).because(why);
+                findings.push(finding.at(format!("pipeline {}", spec.name)));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,423 @@
+//! One `[pipelines.NAME]` table, from texts to a [`PipelineSpec`].
+//!
+//! Part of `checked`. Rules between fields of one pipeline live here, those between pipelines in
+//! `topics`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use millstream_core::idempotency::KeySource;
+use millstream_core::message::Topic;
+use millstream_core::names::Template;
+use millstream_core::pipeline_spec::{
+    DeadLetterSpec, Delivery, IdempotencySpec, MissingKey, Ordering, PipelineSpec, RetrySpec, Start,
+};
+use millstream_sandbox::Limits;
+
+use crate::config::bounds::{Bounds, Checker};
+use crate::config::checked::{PipelineConfig, RETENTION, Setting};
+use crate::config::document::join;
+use crate::config::names::Kind;
+use crate::config::raw::{
+    RawCapabilities, RawDeadLetter, RawIdempotency, RawLimits, RawPipeline, RawRetry, RawSource,
+};
+use crate::finding::{Code, Finding};
+
+/// Most delays of a pipeline: each different one is a topic with the source's partitions.
+const DELAYS_MAX: usize = 64;
+/// Shortest wait after a `pause` failure.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Most instances if nothing is said: a large machine should not give all its memory to one plugin.
+const INSTANCES_DEFAULT_MAX: u32 = 16;
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Checks one pipeline. `grouped` are the topics that several groups read.
+pub(super) fn check(
+    checker: &mut Checker<'_>,
+    path: &str,
+    name: String,
+    raw: RawPipeline,
+    grouped: &BTreeSet<String>,
+) -> PipelineConfig {
+    checker.name(path, &name, Kind::Pipeline);
+    let (topics, group, start) = source(checker, path, &name, raw.source);
+    let shared = topics.iter().any(|topic| grouped.contains(&**topic));
+    let ordering = checker.word(
+        &join(path, "ordering"),
+        raw.ordering.as_deref(),
+        Ordering::Key,
+        &[("key", Ordering::Key), ("partition", Ordering::Partition), ("none", Ordering::None)],
+    );
+    let delivery = checker.word(
+        &join(path, "delivery"),
+        raw.delivery.as_deref(),
+        Delivery::AtLeastOnce,
+        &[
+            ("at_least_once", Delivery::AtLeastOnce),
+            ("exactly_once", Delivery::ExactlyOnce),
+            ("at_most_once", Delivery::AtMostOnce),
+        ],
+    );
+    let outputs = outputs(checker, path, raw.outputs);
+    let flight = join(path, "in_flight");
+    let spec = PipelineSpec {
+        group,
+        topics,
+        start,
+        outputs,
+        delivery,
+        ordering,
+        in_flight_messages: checker.count(
+            &join(&flight, "messages"),
+            raw.in_flight.messages,
+            1000,
+            Bounds {
+                min: (1, "1"),
+                max: (1_000_000, "1000000"),
+                reason: "one message must fit, and each costs bookkeeping in memory",
+            },
+        ) as usize,
+        in_flight_bytes: checker.size_in_memory(
+            &join(&flight, "bytes"),
+            raw.in_flight.bytes.as_deref(),
+            64 << 20,
+            Bounds {
+                min: (64 << 10, "64KiB"),
+                max: (64 << 30, "64GiB"),
+                reason: "all of it may be in memory at once; with less, messages go one by one",
+            },
+        ),
+        instances: checker.count(
+            &join(path, "instances"),
+            raw.instances,
+            default_instances(),
+            Bounds {
+                min: (1, "1"),
+                max: (1024, "1024"),
+                reason: "each has its own memory, up to `limits.memory`",
+            },
+        ) as usize,
+        retry: retry(checker, &join(path, "retry"), raw.retry, ordering, shared),
+        dead_letter: dead_letter(checker, &join(path, "dead_letter"), raw.dead_letter, shared),
+        idempotency: raw
+            .idempotency
+            .map(|raw| idempotency(checker, &join(path, "idempotency"), raw, delivery)),
+        commit_interval: checker.duration(
+            &join(&join(path, "commit"), "interval"),
+            raw.commit.interval.as_deref(),
+            Duration::from_millis(250),
+            Bounds {
+                min: (Duration::from_millis(1), "1ms"),
+                max: (Duration::from_secs(60), "1m"),
+                reason: "a commit is a write, and a crash repeats what was handled since the last",
+            },
+        ),
+        drain: checker.duration(
+            &join(path, "drain"),
+            raw.drain.as_deref(),
+            Duration::from_secs(10),
+            Bounds {
+                min: (Duration::from_millis(100), "100ms"),
+                max: (Duration::from_secs(600), "10m"),
+                reason: "running handlers need some time, and a stop must end",
+            },
+        ),
+        name,
+    };
+    PipelineConfig {
+        spec,
+        plugin: plugin(checker, &join(path, "plugin"), &raw.plugin),
+        limits: limits(checker, &join(path, "limits"), &raw.limits),
+        settings: settings(checker, path, raw.capabilities),
+    }
+}
+
+fn source(
+    checker: &mut Checker<'_>,
+    path: &str,
+    name: &str,
+    raw: RawSource,
+) -> (Vec<Topic>, String, Start) {
+    let path = join(path, "source");
+    let topics_path = join(&path, "topics");
+    if raw.topics.is_empty() {
+        let fix = "name at least one topic, for example `topics = [\"orders\"]`";
+        let what = format!("`{topics_path}` is empty");
+        checker.value(Finding::new(Code::BadValue, what, fix), &topics_path);
+    }
+    let mut seen = BTreeSet::new();
+    for (index, topic) in raw.topics.iter().enumerate() {
+        let path = format!("{topics_path}[{index}]");
+        checker.name(&path, topic, Kind::Topic);
+        if !seen.insert(topic) {
+            let what = format!("topic {topic:?} is named twice");
+            checker.value(Finding::new(Code::TopicClash, what, "take one of them out"), &path);
+        }
+    }
+    let group = raw.group.unwrap_or_else(|| name.to_owned());
+    checker.name(&join(&path, "group"), &group, Kind::Group);
+    let start = checker.word(
+        &join(&path, "start"),
+        raw.start.as_deref(),
+        Start::Earliest,
+        &[("earliest", Start::Earliest), ("latest", Start::Latest)],
+    );
+    (raw.topics.iter().map(|topic| Topic::from(topic.as_str())).collect(), group, start)
+}
+
+fn outputs(
+    checker: &mut Checker<'_>,
+    path: &str,
+    raw: BTreeMap<String, String>,
+) -> BTreeMap<String, Topic> {
+    let path = join(path, "outputs");
+    for (name, topic) in &raw {
+        let path = join(&path, name);
+        checker.name(&path, name, Kind::Output);
+        checker.name(&path, topic, Kind::Topic);
+    }
+    raw.into_iter().map(|(name, topic)| (name, Topic::from(topic.as_str()))).collect()
+}
+
+fn retry(
+    checker: &mut Checker<'_>,
+    path: &str,
+    raw: RawRetry,
+    ordering: Ordering,
+    shared: bool,
+) -> RetrySpec {
+    const DELAY: Bounds<Duration> = Bounds {
+        min: (Duration::from_millis(1), "1ms"),
+        max: (Duration::from_secs(7 * 86_400), "7d"),
+        reason: "a retry without delay is no retry, and what can wait longer than a week is a job \
+                 for a redrive of dead letters",
+    };
+    let in_place = match (ordering, raw.keep_order) {
+        (Ordering::Partition, keep_order) => keep_order.unwrap_or(true),
+        (Ordering::Key | Ordering::None, Some(true)) => {
+            let what = format!("`{path}.keep_order` does not go with this `ordering`");
+            let why = "order by key is not kept across retries in this version: a message that is \
+                       retried is passed by later ones of its key";
+            let fix = "set `ordering = \"partition\"` to keep order (a failing message then holds \
+                       up its partition), or take `keep_order` out";
+            let finding = Finding::new(Code::Unsupported, what, fix).because(why);
+            checker.value(finding, &join(path, "keep_order"));
+            false
+        }
+        (Ordering::Key | Ordering::None, _) => false,
+    };
+    let delays_path = join(path, "delays");
+    let texts = raw.delays.unwrap_or_else(|| vec!["5s".into(), "30s".into(), "5m".into()]);
+    if texts.len() > DELAYS_MAX {
+        let what = format!("`{delays_path}` has {} delays", texts.len());
+        let why = format!("at most {DELAYS_MAX} go: each different one is a topic of its own");
+        let fix = "leave some out; the last one can be long";
+        let finding = Finding::new(Code::BadValue, what, fix).because(why);
+        checker.value(finding, &delays_path);
+    }
+    let mut delays = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate().take(DELAYS_MAX) {
+        let path = format!("{delays_path}[{index}]");
+        delays.push(checker.duration(&path, Some(text), SECOND, DELAY));
+    }
+    let default = if shared { "{topic}.{group}.retry.{delay}" } else { "{topic}.retry.{delay}" };
+    RetrySpec {
+        delays,
+        in_place,
+        topic: template(checker, &join(path, "topic"), raw.topic, default, true, shared),
+        pause_min: PAUSE_MIN,
+        pause_max: checker.duration(
+            &join(path, "pause_max"),
+            raw.pause_max.as_deref(),
+            Duration::from_secs(60),
+            Bounds {
+                min: (PAUSE_MIN, "1s"),
+                max: (DAY, "1d"),
+                reason: "a dependency that is down is asked again at least so often",
+            },
+        ),
+    }
+}
+
+fn dead_letter(
+    checker: &mut Checker<'_>,
+    path: &str,
+    raw: RawDeadLetter,
+    shared: bool,
+) -> DeadLetterSpec {
+    let default = if shared { "{topic}.{group}.dlq" } else { "{topic}.dlq" };
+    DeadLetterSpec {
+        topic: template(checker, &join(path, "topic"), raw.topic, default, false, shared),
+        retention: checker.retention(
+            &join(path, "retention"),
+            raw.retention.as_deref(),
+            Some(14 * DAY),
+            RETENTION,
+        ),
+    }
+}
+
+fn template(
+    checker: &mut Checker<'_>,
+    path: &str,
+    text: Option<String>,
+    default: &str,
+    tier: bool,
+    shared: bool,
+) -> Template {
+    let typed = text.as_deref().unwrap_or(default);
+    let problem = match Template::new(typed, tier) {
+        Ok(template) if !shared || typed.contains("{group}") => return template,
+        Ok(_) => "another pipeline reads the same topic: without {group} each would handle the \
+                  other's messages"
+            .to_owned(),
+        Err(problem) => problem,
+    };
+    let shown = checker.document.shown(path, typed);
+    let what = format!("`{path}` cannot be {shown}");
+    let fix = format!("write a name like {default:?}, or take the key out");
+    checker.value(Finding::new(Code::Template, what, fix).because(problem), path);
+    fallback_template(default, tier)
+}
+
+/// Stands in for a template that was refused, so that checking goes on; never used to run.
+fn fallback_template(default: &str, tier: bool) -> Template {
+    #[expect(clippy::expect_used, reason = "the defaults above are templates; a test reads them")]
+    Template::new(default, tier).expect("a default template is well-formed")
+}
+
+fn idempotency(
+    checker: &mut Checker<'_>,
+    path: &str,
+    raw: RawIdempotency,
+    delivery: Delivery,
+) -> IdempotencySpec {
+    if delivery == Delivery::AtMostOnce {
+        let what = format!("`{path}` does nothing with `delivery = \"at_most_once\"`");
+        let why = "a message is committed before it is handled, so no mark can be relied on";
+        let fix = "use `at_least_once` with idempotency, or take the table out";
+        checker.key(Finding::new(Code::Unsupported, what, fix).because(why), path);
+    }
+    IdempotencySpec {
+        key: key_source(checker, &join(path, "key"), &raw.key),
+        ttl: checker.duration(
+            &join(path, "ttl"),
+            raw.ttl.as_deref(),
+            7 * DAY,
+            Bounds {
+                min: (SECOND, "1s"),
+                max: (366 * DAY, "366d"),
+                reason: "every key handled in this time is kept on disk",
+            },
+        ),
+        missing: checker.word(
+            &join(path, "missing"),
+            raw.missing.as_deref(),
+            MissingKey::Reject,
+            &[("reject", MissingKey::Reject), ("handle", MissingKey::Handle)],
+        ),
+    }
+}
+
+fn key_source(checker: &mut Checker<'_>, path: &str, text: &str) -> KeySource {
+    let problem = match text.split_once(':') {
+        None if text == "key" => return KeySource::MessageKey,
+        Some(("header", "")) => "the header's name is missing",
+        Some(("header", name)) if name.starts_with("millstream-") => {
+            "headers that begin with `millstream-` are the host's own"
+        }
+        Some(("header", name)) => return KeySource::Header(name.to_owned()),
+        Some(("json", pointer)) if !pointer.starts_with('/') => {
+            "a JSON pointer begins with `/`, for example `json:/order_id`"
+        }
+        Some(("json", pointer)) if bad_escape(pointer) => {
+            "in a JSON pointer `~` is written `~0`, and `/` within a name `~1`"
+        }
+        Some(("json", pointer)) => return KeySource::JsonPointer(pointer.to_owned()),
+        None if text == "plugin" => "keys made by the plugin are not in this version",
+        _ => "it is none of \"header:NAME\", \"key\", \"json:POINTER\"",
+    };
+    let shown = checker.document.shown(path, text);
+    let fix = "say where the key is: \"header:NAME\", \"key\" or \"json:/order_id\"";
+    let finding = Finding::new(Code::BadValue, format!("`{path}` cannot be {shown}"), fix);
+    checker.value(finding.because(problem), path);
+    KeySource::MessageKey
+}
+
+fn bad_escape(pointer: &str) -> bool {
+    pointer.split('~').skip(1).any(|rest| !rest.starts_with(['0', '1']))
+}
+
+fn limits(checker: &mut Checker<'_>, path: &str, raw: &RawLimits) -> Limits {
+    const TOGETHER: &str = "all outputs of a message are in memory at once";
+    const COUNT: Bounds<u32> = Bounds { min: (1, "1"), max: (1_000_000, "1000000"), reason: TOGETHER };
+    const OUTPUT: Bounds<u64> =
+        Bounds { min: (1 << 10, "1KiB"), max: (1 << 30, "1GiB"), reason: TOGETHER };
+    let default = Limits::default();
+    let count = |checker: &mut Checker<'_>, key: &str, value: Option<u32>, default: usize| {
+        value.map_or(default, |_| checker.count(&join(path, key), value, 1, COUNT) as usize)
+    };
+    let size = |checker: &mut Checker<'_>, key: &str, text: &Option<String>, default: usize| {
+        checker.size_in_memory(&join(path, key), text.as_deref(), default as u64, OUTPUT)
+    };
+    Limits {
+        memory_bytes: checker.size_in_memory(
+            &join(path, "memory"),
+            raw.memory.as_deref(),
+            default.memory_bytes as u64,
+            Bounds {
+                min: (1 << 20, "1MiB"),
+                max: (4 << 30, "4GiB"),
+                reason: "a plugin needs a stack and a heap, and addresses at most 4 GiB",
+            },
+        ),
+        table_elements: count(checker, "table", raw.table, default.table_elements),
+        time: checker.duration(
+            &join(path, "time"),
+            raw.time.as_deref(),
+            default.time,
+            Bounds {
+                min: (Duration::from_millis(5), "5ms"),
+                max: (Duration::from_secs(3600), "1h"),
+                reason: "time is watched in steps of 5 ms, and a handler that hangs must be seen \
+                         to hang",
+            },
+        ),
+        output_bytes: size(checker, "output", &raw.output, default.output_bytes),
+        output_count: count(checker, "outputs", raw.outputs, default.output_count),
+        header_bytes: size(checker, "header_bytes", &raw.header_bytes, default.header_bytes),
+        header_count: count(checker, "headers", raw.headers, default.header_count),
+        log_lines: count(checker, "log_lines", raw.log_lines, default.log_lines),
+        log_line_bytes: default.log_line_bytes,
+    }
+}
+
+fn settings(
+    checker: &mut Checker<'_>,
+    path: &str,
+    raw: RawCapabilities,
+) -> Option<BTreeMap<String, Setting>> {
+    let path = join(&join(path, "capabilities"), "config");
+    let settings = raw.config?;
+    let secret = |name: &str| checker.document.is_substituted(&join(&path, name));
+    let setting = |(name, value): (String, super::raw::Scalar)| {
+        let secret = secret(&name);
+        (name, Setting { value: value.0, secret })
+    };
+    Some(settings.into_iter().map(setting).collect())
+}
+
+fn plugin(checker: &mut Checker<'_>, path: &str, text: &str) -> std::path::PathBuf {
+    if text.is_empty() {
+        let fix = "name the plugin's .wasm file, relative to this file's folder";
+        checker.value(Finding::new(Code::BadValue, format!("`{path}` is empty"), fix), path);
+    }
+    checker.document.folder().join(text)
+}
+
+fn default_instances() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    u32::try_from(cores).unwrap_or(INSTANCES_DEFAULT_MAX).min(INSTANCES_DEFAULT_MAX)
+}

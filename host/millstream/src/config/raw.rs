@@ -1,0 +1,250 @@
+//! The configuration file as it is typed: every key, nothing checked but the type.
+//!
+//! Second step of `config`. Durations (`"5s"`), sizes (`"64MiB"`) and words (`"key"`) are texts
+//! here, so that `checked` can say what is wrong with them and where. A field's doc says its effect,
+//! unit, default and worst case.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Visitor};
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawConfig {
+    /// What concerns the process.
+    #[serde(default)]
+    pub host: RawHost,
+    /// The log that pipelines read and write.
+    #[serde(default)]
+    pub log: RawLog,
+    /// The pipelines by name.
+    #[serde(default)]
+    pub pipelines: BTreeMap<String, RawPipeline>,
+}
+
+/// `[host]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawHost {
+    /// Folder of the embedded log, compiled plugins and the admin token, relative to the file's
+    /// folder. Default `data`.
+    pub data_dir: Option<String>,
+    /// Address of metrics, health and API. Default `127.0.0.1:9464`; anything but loopback needs
+    /// `admin_token`.
+    pub admin: Option<String>,
+    /// What a caller of the API must show. Default: made at start, in `<data_dir>/admin.token`.
+    pub admin_token: Option<String>,
+}
+
+/// `[log]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawLog {
+    /// `embedded` (default): a folder of this machine.
+    pub kind: Option<String>,
+    /// `always` (default): every write is on disk before it is answered. A duration: at least so
+    /// often; a power cut may cost what was written since.
+    pub durability: Option<String>,
+    /// How topics are made that the pipelines need and the log does not have.
+    pub new_topics: Option<RawNewTopics>,
+    /// For `kind = "kafka"`, which this version refuses with its own message.
+    pub bootstrap_servers: Option<String>,
+    /// For `kind = "kafka"`.
+    pub client: Option<BTreeMap<String, String>>,
+}
+
+/// `[log] new_topics`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawNewTopics {
+    /// Partitions: the most messages of one topic that are handled in order side by side. Default 4.
+    pub partitions: Option<u32>,
+    /// Messages older than this may be removed, handled or not. Default `forever`.
+    pub retention: Option<String>,
+    /// A partition larger than this loses its oldest messages. Default: no limit.
+    pub retention_bytes: Option<String>,
+    /// The largest message taken (key, value, headers). Default `1MiB`.
+    pub message_max: Option<String>,
+}
+
+/// `[pipelines.NAME]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawPipeline {
+    /// What it reads.
+    pub source: RawSource,
+    /// The plugin's file, relative to the configuration's folder.
+    pub plugin: String,
+    /// Where the plugin's outputs go: name to topic. Default: none, the plugin may send nothing.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, String>,
+    /// `at_least_once` (default), `exactly_once`, `at_most_once`.
+    pub delivery: Option<String>,
+    /// `key` (default), `partition`, `none`.
+    pub ordering: Option<String>,
+    /// The bound of what is being handled.
+    #[serde(default)]
+    pub in_flight: RawInFlight,
+    /// Plugin instances, which is how many messages are handled at once. Default: one per core.
+    pub instances: Option<u32>,
+    /// What happens to messages that fail.
+    #[serde(default)]
+    pub retry: RawRetry,
+    /// Where messages go that are out of attempts or rejected.
+    #[serde(default)]
+    pub dead_letter: RawDeadLetter,
+    /// Which messages count as the same. Default: none do.
+    pub idempotency: Option<RawIdempotency>,
+    /// What a handling attempt may use.
+    #[serde(default)]
+    pub limits: RawLimits,
+    /// What the plugin may use of the world. Default: its log only.
+    #[serde(default)]
+    pub capabilities: RawCapabilities,
+    /// When progress is written down.
+    #[serde(default)]
+    pub commit: RawCommit,
+    /// How long a stop waits for handlers that run. Default `10s`; then they are cancelled and their
+    /// messages handled again at the next start.
+    pub drain: Option<String>,
+}
+
+/// `source`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSource {
+    /// The topics, at least one.
+    pub topics: Vec<String>,
+    /// The consumer group. Default: the pipeline's name.
+    pub group: Option<String>,
+    /// Where a group without a commit begins: `earliest` (default) or `latest`.
+    pub start: Option<String>,
+}
+
+/// `in_flight`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawInFlight {
+    /// Messages. Default 1000.
+    pub messages: Option<u32>,
+    /// Bytes. Default `64MiB`; one larger message goes alone.
+    pub bytes: Option<String>,
+}
+
+/// `retry`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRetry {
+    /// The wait before each further attempt. Default `["5s", "30s", "5m"]`; `[]` sends a failed
+    /// message to the dead letters at once.
+    pub delays: Option<Vec<String>>,
+    /// Name of the retry tiers. Default `{topic}.retry.{delay}`, with `{group}` when several groups
+    /// read one topic.
+    pub topic: Option<String>,
+    /// With `ordering = "partition"`: `true` (default) retries in place, later messages wait;
+    /// `false` lets them pass.
+    pub keep_order: Option<bool>,
+    /// Longest wait after a `pause` failure. Default `1m`.
+    pub pause_max: Option<String>,
+}
+
+/// `dead_letter`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawDeadLetter {
+    /// The topic's name. Default `{topic}.dlq`, with `{group}` when several groups read one topic.
+    pub topic: Option<String>,
+    /// How long dead letters are kept. Default `14d`; `forever` keeps them.
+    pub retention: Option<String>,
+}
+
+/// `idempotency`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawIdempotency {
+    /// `header:NAME`, `key` or `json:POINTER`.
+    pub key: String,
+    /// How long a handled key is remembered. Default `7d`; a repeat after that is handled again.
+    pub ttl: Option<String>,
+    /// A message without key: `reject` (default) or `handle`.
+    pub missing: Option<String>,
+}
+
+/// `limits`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawLimits {
+    /// Memory of one instance. Default `64MiB`.
+    pub memory: Option<String>,
+    /// Time of one attempt, by the wall clock. Default `1s`.
+    pub time: Option<String>,
+    /// Bytes of all outputs of one message. Default `1MiB`.
+    pub output: Option<String>,
+    /// Number of outputs of one message. Default 1000.
+    pub outputs: Option<u32>,
+    /// Number of headers of one output. Default 64.
+    pub headers: Option<u32>,
+    /// Bytes of all headers of one output. Default `64KiB`.
+    pub header_bytes: Option<String>,
+    /// Function pointers of one instance. Default 50000, enough for interpreters.
+    pub table: Option<u32>,
+    /// Log lines of one attempt; more are counted and dropped. Default 100.
+    pub log_lines: Option<u32>,
+}
+
+/// `capabilities`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawCapabilities {
+    /// Settings the plugin reads by `wasi:config`. Absent: the interface is not granted.
+    pub config: Option<BTreeMap<String, Scalar>>,
+}
+
+/// `commit`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawCommit {
+    /// How often what is settled is committed. Default `250ms`; a crash repeats at most so much.
+    pub interval: Option<String>,
+}
+
+/// A setting for a plugin: a text, number or boolean, handed over as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scalar(pub String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+        impl Visitor<'_> for ScalarVisitor {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, number or boolean")
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_owned()))
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+        }
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}

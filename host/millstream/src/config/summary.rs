@@ -1,0 +1,128 @@
+//! What is in use, printed when the host starts: every value that counts, secrets masked.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use millstream_core::idempotency::KeySource;
+use millstream_core::names::delay_text;
+use millstream_core::pipeline_spec::{Delivery, MissingKey, Ordering, PipelineSpec, Start};
+
+use crate::config::{Config, Durability, PipelineConfig};
+
+/// The summary, line by line.
+pub fn summary(config: &Config) -> String {
+    let mut out = String::new();
+    let durability = match config.log.durability {
+        Durability::Always => "every write on disk before it is answered".to_owned(),
+        Durability::Interval(interval) => {
+            format!("on disk every {}; a power cut may cost that much", delay_text(interval))
+        }
+    };
+    let token = if config.host.admin_token.is_some() { "token ***" } else { "token made at start" };
+    line(&mut out, "config", &config.file.display().to_string());
+    line(&mut out, "data", &config.host.data_dir.display().to_string());
+    line(&mut out, "log", &format!("embedded, {durability}"));
+    line(&mut out, "admin", &format!("{}, {token}", config.host.admin));
+    for pipeline in &config.pipelines {
+        pipeline_summary(&mut out, pipeline);
+    }
+    out
+}
+
+fn line(out: &mut String, name: &str, value: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "  {name:<12} {value}");
+}
+
+fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
+    let PipelineConfig { spec, plugin, limits, settings } = pipeline;
+    let _ = writeln!(out, "pipeline {}", spec.name);
+    let start = match spec.start {
+        Start::Earliest => "earliest",
+        Start::Latest => "latest",
+    };
+    let topics = spec.topics.iter().map(|t| &**t).collect::<Vec<_>>().join(", ");
+    line(out, "source", &format!("{topics} as group {}, from {start}", spec.group));
+    line(out, "plugin", &plugin.display().to_string());
+    let outputs = spec.outputs.iter().map(|(name, topic)| format!("{name} → {topic}"));
+    line(out, "outputs", &or_none(outputs.collect()));
+    let (delivery, ordering) = (delivery(spec.delivery), ordering(spec.ordering));
+    line(out, "promise", &format!("{delivery}, in order by {ordering}"));
+    line(out, "retry", &retry(spec));
+    let kept = spec.dead_letter.retention.map_or("for ever".to_owned(), duration);
+    let dead = spec.topics.iter().map(|t| spec.dead_letter.topic.topic(t, &spec.group, None));
+    let dead = dead.map(|t| t.to_string()).collect::<Vec<_>>().join(", ");
+    line(out, "dead letters", &format!("{dead}, kept {kept}"));
+    line(out, "idempotency", &idempotency(spec));
+    let bytes = size(spec.in_flight_bytes);
+    line(out, "in flight", &format!("{} messages, {bytes}", spec.in_flight_messages));
+    line(
+        out,
+        "limits",
+        &format!(
+            "{} instances, {} memory each, {} an attempt, {} or {} outputs a message",
+            spec.instances,
+            size(limits.memory_bytes),
+            duration(limits.time),
+            size(limits.output_bytes),
+            limits.output_count
+        ),
+    );
+    if let Some(settings) = settings {
+        let settings = settings.iter().map(|(name, setting)| format!("{name}={setting:?}"));
+        line(out, "settings", &or_none(settings.collect()));
+    }
+}
+
+fn or_none(items: Vec<String>) -> String {
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+}
+
+fn delivery(delivery: Delivery) -> &'static str {
+    match delivery {
+        Delivery::AtLeastOnce => "at least once",
+        Delivery::ExactlyOnce => "exactly once",
+        Delivery::AtMostOnce => "at most once",
+    }
+}
+
+fn ordering(ordering: Ordering) -> &'static str {
+    match ordering {
+        Ordering::Partition => "partition",
+        Ordering::Key => "key",
+        Ordering::None => "nothing",
+    }
+}
+
+fn retry(spec: &PipelineSpec) -> String {
+    if spec.retry.delays.is_empty() {
+        return "none: a failed message is a dead letter at once".to_owned();
+    }
+    let delays = spec.retry.delays.iter().map(|d| delay_text(*d)).collect::<Vec<_>>().join(", ");
+    let how = if spec.retry.in_place { "in place, the partition waits" } else { "in retry tiers" };
+    format!("after {delays}, {how}")
+}
+
+fn idempotency(spec: &PipelineSpec) -> String {
+    let Some(idempotency) = &spec.idempotency else { return "none".to_owned() };
+    let key = match &idempotency.key {
+        KeySource::Header(name) => format!("header {name}"),
+        KeySource::MessageKey => "message key".to_owned(),
+        KeySource::JsonPointer(pointer) => format!("JSON {pointer}"),
+    };
+    let missing = match idempotency.missing {
+        MissingKey::Reject => "rejected",
+        MissingKey::Handle => "handled",
+    };
+    format!("{key}, remembered {}, without it {missing}", duration(idempotency.ttl))
+}
+
+/// A duration for a person: `14days`, `1m 30s`.
+pub fn duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// A size for a person: `64.0 MiB`.
+pub fn size(bytes: usize) -> String {
+    bytesize::ByteSize::b(bytes as u64).to_string()
+}

@@ -1,0 +1,148 @@
+//! Companions: copies in retry tiers and dead letters keep the message whole.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_core::message::{Header, Message, Topic};
+use millstream_core::pipeline_spec::{Delivery, MissingKey};
+use millstream_log_simulated::HostId;
+
+use crate::book::{Book, Carrier};
+use crate::facts::{End, Facts, Uid, is_hosts, number};
+use crate::runs::{Ended, Run};
+
+const DEAD_LETTER_HEADERS: [&str; 6] = [
+    "__dlq.errors.topic",
+    "__dlq.errors.partition",
+    "__dlq.errors.offset",
+    "__dlq.errors.group",
+    "__dlq.errors.delivery.count",
+    "__dlq.errors.message",
+];
+
+impl Book {
+    /// A copy in a retry tier.
+    pub(crate) fn check_copy(
+        &mut self,
+        at: Duration,
+        host: HostId,
+        uid: Uid,
+        source: &Topic,
+        message: &Message,
+    ) {
+        self.check_whole(uid, source, message);
+        let attempts = number(&message.headers, "millstream-attempt").unwrap_or(0);
+        let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+        let limit = self.scenario.attempts_max();
+        let failed = self.runs_of(uid).any(|run| run.number == attempts && run.has_failed());
+        if !failed || attempts >= limit {
+            let what = format!(
+                "{} goes to {} as attempted {attempts} times of {limit}, and no such attempt failed",
+                self.name(uid),
+                message.position()
+            );
+            self.violate("what is retried has failed and may be attempted again", what);
+        }
+        let carrier = Carrier {
+            partition: message.source(),
+            offset: message.offset,
+            attempts,
+            writer: Some(host),
+            written: at,
+        };
+        if self.delivery() == Delivery::ExactlyOnce
+            && self.messages.get(&uid).is_some_and(|m| {
+                m.carriers.iter().any(|other| other.attempts == attempts)
+            })
+        {
+            let what = format!("{} was written again to {}", self.name(uid), message.position());
+            self.violate("exactly once: each retry is written once", what);
+        }
+        self.at.entry(message.source()).or_default().insert(message.offset, uid);
+        if let Some(book) = self.messages.get_mut(&uid) {
+            book.carriers.push(carrier);
+        }
+    }
+
+    /// A dead letter.
+    pub(crate) fn check_dead_letter(&mut self, uid: Uid, source: &Topic, message: &Message) {
+        self.check_whole(uid, source, message);
+        let name = format!("{} as {}", self.name(uid), message.position());
+        for header in DEAD_LETTER_HEADERS {
+            if !message.headers.iter().any(|h| h.name == header) {
+                self.violate("a dead letter is whole", format!("{name} has no header {header}"));
+            }
+        }
+        let limit = self.scenario.attempts_max();
+        let last_word = |run: &Run| match &run.ended {
+            Some((_, Ended::Did(End::Reject))) => true,
+            _ => run.has_failed() && run.number == limit,
+        };
+        let idempotency = self.scenario.spec.idempotency.as_ref();
+        let without_key = idempotency.is_some_and(|i| i.missing == MissingKey::Reject)
+            && self.messages.get(&uid).is_some_and(|m| m.facts.idempotency.is_none());
+        if !without_key && !self.runs_of(uid).any(last_word) {
+            let what = format!("{name}: it was not rejected and has attempts left");
+            self.violate("only what is rejected or out of attempts is dead", what);
+        }
+        let exactly_once = self.delivery() == Delivery::ExactlyOnce;
+        let Some(book) = self.messages.get_mut(&uid) else { return };
+        book.dead_letters += 1;
+        if exactly_once && book.dead_letters > 1 {
+            self.violate("exactly once: a message dies once", name);
+        } else if exactly_once && self.is_done(uid) && self.has_outputs(uid) {
+            self.violate("exactly once: what is handled is not dead", name);
+        }
+    }
+
+    fn runs_of(&self, uid: Uid) -> impl Iterator<Item = &Run> {
+        let runs = self.messages.get(&uid).into_iter().flat_map(|m| m.runs.iter());
+        runs.filter_map(|id| self.runs.get(id))
+    }
+
+    pub(crate) fn has_outputs(&self, uid: Uid) -> bool {
+        self.runs_of(uid).any(|run| !run.outputs.is_empty())
+    }
+
+    fn check_whole(&mut self, uid: Uid, source: &Topic, message: &Message) {
+        let Some(facts) = self.messages.get(&uid).map(|m| m.facts.clone()) else { return };
+        let name = format!("{} as {}", self.name(uid), message.position());
+        if *source != facts.partition.topic || message.partition != facts.partition.number {
+            let what = format!("{name} is not beside its source");
+            self.violate("a companion keeps topic and partition number", what);
+        }
+        if message.key != facts.key || message.value != facts.value {
+            self.violate("a companion keeps key and value", name.clone());
+        }
+        let original: Vec<&Header> = facts.headers.iter().filter(|h| !is_hosts(h)).collect();
+        let kept: Vec<&Header> = message.headers.iter().filter(|h| !is_hosts(h)).collect();
+        if original != kept {
+            let what = format!("{name}: expected {original:?}, saw {kept:?}");
+            self.violate("a companion keeps the headers", what);
+        }
+        for (header, expected) in origin(&self.scenario.spec.group, &facts) {
+            let mut seen = message.headers.iter().filter(|h| h.name == header.as_str());
+            let value = seen.next().map(|h| h.value.clone());
+            if value != Some(Bytes::from(expected.clone())) || seen.next().is_some() {
+                let what = format!("{name}: expected {header} to be {expected}, saw {value:?}");
+                self.violate("a companion says where it comes from, once", what);
+            }
+        }
+    }
+}
+
+fn origin(group: &str, facts: &Facts) -> [(String, String); 6] {
+    let offset = facts.offset.unwrap_or_default().to_string();
+    [
+        ("topic", facts.partition.topic.to_string()),
+        ("partition", facts.partition.number.to_string()),
+        ("offset", offset.clone()),
+        ("timestamp", facts.timestamp.to_string()),
+        ("group", group.to_owned()),
+        ("turn", offset),
+    ]
+    .map(|(name, value)| match name {
+        "turn" => ("millstream-turn".to_owned(), value),
+        _ => (format!("millstream-origin-{name}"), value),
+    })
+}

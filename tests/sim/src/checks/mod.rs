@@ -1,0 +1,11 @@
+//! The promises, each checked against the book as it changes.
+
+mod attempts;
+mod commits;
+mod companions;
+mod end;
+mod in_flight;
+mod marks;
+mod order;
+mod outputs;
+mod written;

@@ -1,0 +1,64 @@
+//! Order: first attempts of a lane in the order of offsets, one after the other.
+
+use millstream_core::pipeline_spec::Ordering;
+
+use crate::book::Book;
+use crate::facts::{End, Facts};
+use crate::runs::{Ended, Run};
+
+impl Book {
+    /// Whether this attempt may begin now, before it is noted.
+    pub(crate) fn check_order(&mut self, facts: &Facts, run: &Run) {
+        let (Some(lane), Some(offset)) = (self.lane(facts), facts.offset) else { return };
+        let beside = self.running.iter().filter_map(|id| self.runs.get(id)).find(|other| {
+            other.host == run.host
+                && other.epoch == run.epoch
+                && self.messages.get(&other.uid).and_then(|m| self.lane(&m.facts)).as_ref()
+                    == Some(&lane)
+        });
+        if let Some(other) = beside {
+            let what = format!(
+                "{} begins on {} while {} of its lane is under way",
+                self.name(facts.uid),
+                run.host,
+                self.name(other.uid)
+            );
+            return self.violate("one message of a lane at a time", what);
+        }
+        let is_first = self.messages.get(&facts.uid).is_some_and(|m| m.runs.is_empty());
+        if !is_first {
+            return;
+        }
+        let last = self.first_attempts.get(&lane).copied();
+        if let Some(last) = last.filter(|last| *last > offset) {
+            let what = format!(
+                "{} is first attempted after offset {last} of the same lane",
+                self.name(facts.uid)
+            );
+            return self.violate("first attempts of a lane are in order", what);
+        }
+        if let Some(last) = last
+            && let Some(waits) = self.waits_in_place(facts, last)
+        {
+            let what = format!("{} overtakes {waits}", self.name(facts.uid));
+            return self.violate("a partition waits for a retry in place", what);
+        }
+        self.first_attempts.insert(lane, offset);
+    }
+
+    /// With retries in place: the message at `last`, if its attempts have not come to an end.
+    fn waits_in_place(&self, facts: &Facts, last: u64) -> Option<String> {
+        let spec = &self.scenario.spec;
+        if spec.ordering != Ordering::Partition || !spec.retry.in_place {
+            return None;
+        }
+        let uid = self.at.get(&facts.partition)?.get(&last)?;
+        let message = self.messages.get(uid)?;
+        let limit = self.scenario.attempts_max();
+        let has_ended = message.runs.iter().filter_map(|id| self.runs.get(id)).any(|run| {
+            matches!(&run.ended, Some((_, Ended::Did(End::Done(_) | End::Reject))))
+                || (run.has_failed() && run.number == limit)
+        });
+        (!has_ended && !self.is_duplicate(*uid)).then(|| self.name(*uid))
+    }
+}

@@ -1,0 +1,47 @@
+//! Outputs: only of attempts that were done, and in exactly once each of them once.
+
+use millstream_core::message::Message;
+use millstream_core::pipeline_spec::Delivery;
+use millstream_log_simulated::HostId;
+
+use crate::book::Book;
+use crate::facts::{End, Uid, is_hosts, number};
+use crate::handler::{INDEX, RUN};
+use crate::runs::{Ended, RunId};
+
+impl Book {
+    /// An output became readable.
+    pub(crate) fn check_output(&mut self, host: HostId, uid: Uid, message: &Message) {
+        let name = format!("{} of {}", message.position(), self.name(uid));
+        let id = number(&message.headers, RUN).map(RunId);
+        let index = number(&message.headers, INDEX);
+        let (Some(id), Some(index)) = (id, index) else {
+            return self.violate("an output keeps its headers", name);
+        };
+        if message.headers.iter().any(is_hosts) {
+            self.violate("an output carries none of the host's headers", name.clone());
+        }
+        let exactly_once = self.delivery() == Delivery::ExactlyOnce;
+        let others = self.messages.get(&uid).into_iter().flat_map(|m| m.runs.iter());
+        let another = others
+            .filter(|other| **other != id)
+            .any(|other| self.runs.get(other).is_some_and(|run| !run.outputs.is_empty()));
+        let Some(run) = self.runs.get_mut(&id).filter(|run| run.uid == uid) else {
+            return self.violate("an output belongs to an attempt", name);
+        };
+        let done = matches!(&run.ended, Some((_, Ended::Did(End::Done(count)))) if index < *count as u64);
+        let own = run.host == host;
+        let count = run.outputs.entry(index).or_default();
+        *count += 1;
+        let repeated = *count > 1;
+        if !done || !own {
+            let what = format!("{name}, made by {:?}", self.runs.get(&id));
+            self.violate("only what a handled message sent is sent", what);
+        }
+        if exactly_once && (repeated || another) {
+            self.violate("exactly once: each output once", name);
+        } else if repeated && !self.scenario.repeats_excused {
+            self.violate("without trouble each output once", name);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! History: hears of everything, keeps the book and has it checked at every step.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use millstream_core::message::Message;
+use millstream_core::plugin::AttemptContext;
+use millstream_log_simulated::{Happening, HostId, Observer};
+use tokio::time::Instant;
+
+use crate::book::{Book, Told};
+use crate::describe::describe;
+use crate::facts::{UID, number};
+use crate::runs::{Begun, Ended, Run, RunId};
+use crate::scenario::Scenario;
+
+/// See the module.
+pub struct History {
+    book: Mutex<Book>,
+    begin: Instant,
+}
+
+impl History {
+    /// An empty history. Needs a tokio runtime around it, for its clock.
+    pub fn new(scenario: Arc<Scenario>) -> Self {
+        Self { book: Mutex::new(Book::new(scenario)), begin: Instant::now() }
+    }
+
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes something that neither the cluster nor the handler tells.
+    pub fn note(&self, text: &str) {
+        let at = self.begin.elapsed();
+        self.book().trace.line(at, text);
+    }
+
+    /// The first promise that was broken.
+    pub fn violation(&self) -> Option<String> {
+        self.book().violation.clone()
+    }
+
+    /// An attempt begins, or `None` if there is no such message.
+    pub fn attempt_started(
+        &self,
+        host: HostId,
+        message: &Message,
+        context: AttemptContext,
+    ) -> Option<Begun> {
+        let at = self.begin.elapsed();
+        let mut book = self.book();
+        let uid = number(&message.headers, UID);
+        let Some((uid, facts)) =
+            uid.and_then(|uid| Some((uid, book.messages.get(&uid)?.facts.clone())))
+        else {
+            book.violate("only messages are handled", message.position());
+            return None;
+        };
+        let text = format!("{host} attempt {} of {}", context.attempt, book.name(uid));
+        book.trace.line(at, &text);
+        book.check_message(&facts, message, context);
+        let told = book.told.get(&(host, facts.partition.clone())).copied();
+        let run = Run {
+            uid,
+            host,
+            epoch: told.map(|told| told.epoch),
+            number: context.attempt,
+            ended: None,
+            outputs: std::collections::BTreeMap::new(),
+        };
+        book.check_attempt(&facts, &run);
+        book.check_order(&facts, &run);
+        let id = RunId(book.runs.len() as u64 + 1);
+        book.runs.insert(id, run);
+        book.running.insert(id);
+        book.last_activity = at;
+        let script = facts.script;
+        let act = script.act(context.attempt)?.clone();
+        let message = book.messages.get_mut(&uid)?;
+        message.runs.push(id);
+        let pauses = message.paused < script.pauses;
+        message.paused += u32::from(pauses);
+        Some(Begun { run: id, act, pause_ms: pauses.then_some(script.pause_ms) })
+    }
+
+    /// An attempt ended.
+    pub fn attempt_ended(&self, id: RunId, ended: Ended) {
+        let at = self.begin.elapsed();
+        let mut book = self.book();
+        book.running.remove(&id);
+        book.last_activity = at;
+        let Some(run) = book.runs.get_mut(&id) else { return };
+        let text = format!("{} attempt {} of message {}: {ended:?}", run.host, run.number, run.uid);
+        run.ended = Some((at, ended));
+        book.trace.line(at, &text);
+    }
+}
+
+impl Observer for History {
+    fn observe(&self, at: Duration, happening: &Happening<'_>) {
+        let mut book = self.book();
+        if let Some(text) = describe(happening) {
+            book.trace.line(at, &text);
+        }
+        match happening {
+            Happening::Called { .. } | Happening::Attached { .. } => {}
+            Happening::ToldRevoked { .. } => {}
+            Happening::Given { host, partition, epoch } => {
+                book.owners.insert((*partition).clone(), (*host, *epoch));
+            }
+            Happening::Taken { partition, .. } => {
+                book.owners.remove(*partition);
+            }
+            Happening::ToldAssigned { host, partition, epoch } => {
+                let told = Told { epoch: *epoch, at };
+                book.told.insert((*host, (*partition).clone()), told);
+            }
+            Happening::ToldLost { host, partition } | Happening::Released { host, partition } => {
+                book.told.remove(&(*host, (*partition).clone()));
+                book.forget_in_flight(*host, Some(partition));
+            }
+            Happening::Crashed { host } => {
+                book.told.retain(|(h, _), _| h != host);
+                book.forget_in_flight(*host, None);
+            }
+            Happening::Delivered { host, batch } => book.check_delivered(*host, batch),
+            Happening::Written { host, transaction, messages, commits, marks } => {
+                book.last_activity = at;
+                book.on_written(at, *host, *transaction, messages, marks, commits);
+            }
+            Happening::CallOfTheDead { host, call } => {
+                let what = format!("{host} called {call} after its root was dropped");
+                book.violate("nothing outlives the root", what);
+            }
+        }
+    }
+}

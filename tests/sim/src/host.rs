@@ -1,0 +1,198 @@
+//! Hosts: each runs the real core, dies as it was drawn, and is started again.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use millstream_core::log::Log;
+use millstream_core::metrics::Metrics;
+use millstream_core::pipeline::{Pipeline, PipelineError, Ports, Until};
+use millstream_core::shutdown::{Shutdown, Trigger};
+use millstream_log_simulated::{CrashAt, Draw, HostId, SimCluster};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::handler::ScriptedPlugin;
+use crate::history::History;
+use crate::scenario::Scenario;
+
+/// Puts a broken log between the core and the simulated one, to see that the checks find it.
+pub type Plant = Arc<dyn Fn(Arc<dyn Log>) -> Arc<dyn Log> + Send + Sync>;
+
+/// How long a stop may take beyond the drain deadline: commits and releases under way.
+pub const STOP_SLACK: Duration = Duration::from_secs(90);
+
+/// What a host is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Run, and after a stop or crash run again.
+    Run,
+    /// Die now; the number tells one order from another.
+    Die(u64),
+    /// Stop in order, then run again.
+    Stop(u64),
+    /// Stop in order and stay away.
+    End,
+}
+
+/// What all hosts share.
+#[derive(Clone)]
+pub struct World {
+    /// The scenario.
+    pub scenario: Arc<Scenario>,
+    /// The cluster.
+    pub cluster: SimCluster,
+    /// The history.
+    pub history: Arc<History>,
+    /// A broken log, if the checks are to be tested.
+    pub plant: Option<Plant>,
+}
+
+/// How a life ended.
+#[derive(Debug)]
+enum LifeEnd {
+    Died,
+    Ran(Result<(), PipelineError>),
+    DidNotStop,
+}
+
+/// A future that is dropped after so many polls: a crash at any await point.
+struct DropAfter<F> {
+    root: Option<Pin<Box<F>>>,
+    polls_left: Option<u64>,
+}
+
+impl<F: Future> Future for DropAfter<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(left) = &mut self.polls_left {
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => self.root = None,
+            }
+        }
+        match &mut self.root {
+            Some(root) => root.as_mut().poll(context).map(Some),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+/// Runs one host until it is ordered to end: one life after the other.
+pub async fn host(world: World, mut orders: watch::Receiver<Order>, mut draw: Draw) {
+    loop {
+        let order = *orders.borrow_and_update();
+        if order == Order::End {
+            return;
+        }
+        life(&world, &mut orders, &mut draw).await;
+        if *orders.borrow() != Order::End {
+            tokio::time::sleep(Duration::from_millis(draw.between(0, 2_500))).await;
+        }
+    }
+}
+
+async fn life(world: &World, orders: &mut watch::Receiver<Order>, draw: &mut Draw) {
+    let calm = world.history.book().calm;
+    let chances = world.scenario.crashes;
+    let (by_call, by_polls) = (draw.chance(chances.at_call), draw.chance(chances.after_polls));
+    // Few calls as often as many: what breaks at the start is not what breaks later.
+    let most = *draw.pick(&[30, 200, 1_500]).unwrap_or(&200);
+    let crash_at = CrashAt { call: draw.between(1, most), carried_out: draw.chance(600) };
+    let polls = draw.between(1, most * 2);
+    let log = world.cluster.host((by_call && !calm).then_some(crash_at));
+    let id = log.host();
+    world.history.note(&format!("{id} starts"));
+    let (trigger, shutdown) = Shutdown::new();
+    let skew = Duration::from_millis(draw.below(3_000));
+    let store = Arc::new(log.clone());
+    let log: Arc<dyn Log> = match &world.plant {
+        Some(plant) => plant(Arc::new(log)),
+        None => Arc::new(log),
+    };
+    let metrics = match Metrics::new(&prometheus::Registry::new()) {
+        Ok(metrics) => metrics,
+        Err(error) => {
+            let what = format!("metrics: {error}");
+            return world.history.book().violate("a fresh registry takes the metrics", what);
+        }
+    };
+    let ports = Ports {
+        log,
+        plugin: Arc::new(ScriptedPlugin::new(world.history.clone(), id)),
+        idempotency: store,
+        clock: Arc::new(world.cluster.clock(skew)),
+        metrics,
+    };
+    let root = Pipeline::new(world.scenario.spec.clone(), ports).run(shutdown, Until::Shutdown);
+    let polls_left = (by_polls && !calm).then_some(polls);
+    let root = DropAfter { root: Some(Box::pin(root)), polls_left };
+    let end = live(world, orders, trigger, root, id).await;
+    world.cluster.bury(id);
+    world.history.note(&format!("{id} is gone: {end:?}"));
+    judge(world, end, calm);
+}
+
+async fn live(
+    world: &World,
+    orders: &mut watch::Receiver<Order>,
+    trigger: Trigger,
+    mut root: DropAfter<impl Future<Output = Result<(), PipelineError>>>,
+    id: HostId,
+) -> LifeEnd {
+    let mut deadline: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = world.cluster.dead(id) => return LifeEnd::Died,
+            ended = &mut root => {
+                return ended.map_or(LifeEnd::Died, LifeEnd::Ran);
+            }
+            changed = orders.changed(), if deadline.is_none() => {
+                let order = *orders.borrow_and_update();
+                match order {
+                    Order::Run => {}
+                    Order::Die(_) => return LifeEnd::Died,
+                    Order::Stop(_) | Order::End => {
+                        world.history.note(&format!("{id} is asked to stop"));
+                        trigger.request();
+                        deadline = Some(Instant::now() + world.scenario.spec.drain + STOP_SLACK);
+                    }
+                }
+                if changed.is_err() {
+                    return LifeEnd::Died;
+                }
+            }
+            () = until(deadline) => return LifeEnd::DidNotStop,
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn judge(world: &World, end: LifeEnd, began_calm: bool) {
+    let mut book = world.history.book();
+    match end {
+        LifeEnd::Died | LifeEnd::Ran(Ok(())) => {}
+        // No fault of the log is one that a person must see to.
+        LifeEnd::Ran(Err(error @ (PipelineError::Stopped(_) | PipelineError::Bug(_)))) => {
+            book.violate("no fault that passes stops the pipeline", error.to_string());
+        }
+        LifeEnd::Ran(Err(error)) if began_calm => {
+            book.violate("without faults the pipeline does not stop", error.to_string());
+        }
+        LifeEnd::Ran(Err(PipelineError::Fenced(_))) => {}
+        LifeEnd::DidNotStop => {
+            let drain = world.scenario.spec.drain;
+            let what = format!("not after {:?} beyond the drain of {drain:?}", STOP_SLACK);
+            book.violate("a stop ends", what);
+        }
+    }
+}

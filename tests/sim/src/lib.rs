@@ -1,0 +1,22 @@
+//! Deterministic simulation of the core: the real stations on a simulated log, clock, sandbox and
+//! idempotency store, everything drawn from one seed, on one thread and in virtual time.
+//!
+//! A seed is a [`scenario`]: a pipeline, messages and what the handler does with each, and what
+//! goes wrong. [`simulation`] plays it, first with faults and then without. The history hears of
+//! everything and has it checked against the promises, not against the code. `cargo run -p
+//! millstream-sim -- --seed S` repeats a seed and shows what happened.
+
+mod book;
+mod checks;
+mod describe;
+pub mod facts;
+pub mod handler;
+pub mod history;
+pub mod host;
+pub mod planted;
+pub mod runs;
+pub mod scenario;
+pub mod simulation;
+pub mod trace;
+
+pub use simulation::{Options, Report, simulate};

@@ -1,0 +1,193 @@
+//! Planted bugs: logs that break a promise between the core and the cluster. They show that the
+//! checks bite: each must be found within a stated number of seeds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millstream_core::log::{
+    Appended, Batch, Commit, Commits, Consumer, Ends, Event, Log, LogError, RecordError, Room,
+    Subscription, TopicSpec, TransactError, Transaction,
+};
+use millstream_core::message::{Offset, Partition, Record};
+
+use crate::host::Plant;
+
+/// Which promise is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Commits go one offset further than was asked.
+    CommitsOneFurther,
+    /// One append in seven does not happen and is acknowledged.
+    DropsAppends,
+    /// Neighbours with the same key change their places in a batch.
+    SwapsNeighbours,
+    /// Retry copies say that one attempt was made, however many there were.
+    ForgetsAttempts,
+}
+
+impl Bug {
+    /// Puts the bug between core and cluster.
+    pub fn plant(self) -> Plant {
+        Arc::new(move |log| Arc::new(BrokenLog { log, bug: self, appends: Arc::default() }))
+    }
+
+    fn records(self, records: &mut [Record]) {
+        if self != Self::ForgetsAttempts {
+            return;
+        }
+        for record in records.iter_mut().filter(|r| r.topic.contains(".retry.")) {
+            for header in record.headers.iter_mut().filter(|h| h.name == "millstream-attempt") {
+                header.value = Bytes::from_static(b"1");
+            }
+        }
+    }
+
+    fn commits(self, commits: &mut Commits) {
+        if self == Self::CommitsOneFurther {
+            commits.iter_mut().for_each(|(_, commit)| commit.next += 1);
+        }
+    }
+
+    fn batch(self, batch: &mut Batch) {
+        if self != Self::SwapsNeighbours {
+            return;
+        }
+        for pair in batch.messages.chunks_exact_mut(2) {
+            if let [first, second] = pair
+                && first.key.is_some()
+                && first.key == second.key
+            {
+                std::mem::swap(first, second);
+                std::mem::swap(&mut first.offset, &mut second.offset);
+            }
+        }
+    }
+}
+
+struct BrokenLog {
+    log: Arc<dyn Log>,
+    bug: Bug,
+    appends: Arc<AtomicU64>,
+}
+
+struct BrokenConsumer {
+    consumer: Arc<dyn Consumer>,
+    bug: Bug,
+    appends: Arc<AtomicU64>,
+}
+
+fn is_dropped(bug: Bug, appends: &AtomicU64) -> bool {
+    bug == Bug::DropsAppends && appends.fetch_add(1, Ordering::Relaxed) % 7 == 6
+}
+
+#[async_trait]
+impl Log for BrokenLog {
+    fn cluster_id(&self) -> &str {
+        self.log.cluster_id()
+    }
+
+    fn commit_metadata_bytes_max(&self) -> usize {
+        self.log.commit_metadata_bytes_max()
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
+        self.log.topics().await
+    }
+
+    async fn create_topic(&self, spec: TopicSpec) -> Result<(), LogError> {
+        self.log.create_topic(spec).await
+    }
+
+    async fn append(
+        &self,
+        mut records: Vec<Record>,
+    ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
+        self.bug.records(&mut records);
+        if is_dropped(self.bug, &self.appends) {
+            let nowhere = |r: &Record| Appended { partition: r.partition.unwrap_or(0), offset: 0 };
+            return Ok(records.iter().map(nowhere).map(Ok).collect());
+        }
+        self.log.append(records).await
+    }
+
+    async fn fetch(
+        &self,
+        partition: &Partition,
+        from: Offset,
+        room: Room,
+    ) -> Result<Batch, LogError> {
+        self.log.fetch(partition, from, room).await
+    }
+
+    async fn ends(&self, partitions: &[Partition]) -> Result<Vec<Ends>, LogError> {
+        self.log.ends(partitions).await
+    }
+
+    async fn committed(
+        &self,
+        group: &str,
+        partitions: &[Partition],
+    ) -> Result<Vec<Option<Commit>>, LogError> {
+        self.log.committed(group, partitions).await
+    }
+
+    async fn delete_before(&self, partition: &Partition, before: Offset) -> Result<(), LogError> {
+        self.log.delete_before(partition, before).await
+    }
+
+    async fn consumer(&self, subscription: Subscription) -> Result<Arc<dyn Consumer>, LogError> {
+        let consumer = self.log.consumer(subscription).await?;
+        Ok(Arc::new(BrokenConsumer { consumer, bug: self.bug, appends: self.appends.clone() }))
+    }
+}
+
+#[async_trait]
+impl Consumer for BrokenConsumer {
+    async fn next(&self, room: Room) -> Result<Event, LogError> {
+        let mut event = self.consumer.next(room).await?;
+        if let Event::Messages(batch) = &mut event {
+            self.bug.batch(batch);
+        }
+        Ok(event)
+    }
+
+    async fn attach(&self, partition: &Partition, from: Offset) -> Result<(), LogError> {
+        self.consumer.attach(partition, from).await
+    }
+
+    fn pause(&self, partitions: &[Partition]) {
+        self.consumer.pause(partitions);
+    }
+
+    fn resume(&self, partitions: &[Partition]) {
+        self.consumer.resume(partitions);
+    }
+
+    async fn committed(&self, partitions: &[Partition]) -> Result<Vec<Option<Commit>>, LogError> {
+        self.consumer.committed(partitions).await
+    }
+
+    async fn commit(&self, mut commits: Commits) -> Result<(), LogError> {
+        self.bug.commits(&mut commits);
+        self.consumer.commit(commits).await
+    }
+
+    async fn transact(&self, mut transaction: Transaction) -> Result<(), TransactError> {
+        self.bug.records(&mut transaction.records);
+        self.bug.commits(&mut transaction.commits);
+        if is_dropped(self.bug, &self.appends) {
+            transaction.records.clear();
+        }
+        self.consumer.transact(transaction).await
+    }
+
+    async fn release(&self, partitions: &[Partition]) {
+        self.consumer.release(partitions).await;
+    }
+
+    async fn close(&self) {
+        self.consumer.close().await;
+    }
+}

@@ -1,0 +1,291 @@
+//! Scenario: everything one seed decides before the simulation begins.
+//!
+//! Swarm testing: each kind of trouble is switched on or off for a whole seed, since a system that
+//! is hit by everything at once hardly ever gets far enough to show what one fault alone does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_core::idempotency::KeySource;
+use millstream_core::log::TopicSpec;
+use millstream_core::message::Topic;
+use millstream_core::names::Template;
+use millstream_core::pipeline_spec::{
+    DeadLetterSpec, Delivery, IdempotencySpec, MissingKey, Ordering, PipelineSpec, RetrySpec, Start,
+};
+use millstream_log_simulated::{Draw, Faults};
+
+use crate::facts::{Facts, draw_messages};
+
+/// The largest record an output topic takes; an oversize output is larger.
+pub const OUTPUT_BYTES_MAX: usize = 2048;
+
+/// The header a message's idempotency key stands in, where it comes from a header.
+pub const IDEMPOTENCY_HEADER: &str = "idem";
+
+/// Something that happens to the hosts at a time.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// Partitions are taken away: each with this chance (per mille), at once or after asking.
+    Shake {
+        /// Per mille.
+        chance: u32,
+        /// `Lost` instead of `Revoked`.
+        at_once: bool,
+    },
+    /// The brokers are away for this long.
+    Outage(Duration),
+    /// The idempotency store is away for this long.
+    StoreOutage(Duration),
+    /// This host dies.
+    Crash(usize),
+    /// This host is asked to stop, and started again.
+    Stop(usize),
+}
+
+/// How often hosts die by themselves, per mille of their lives.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CrashChances {
+    /// At a call to the log.
+    pub at_call: u32,
+    /// After a number of polls of their root future.
+    pub after_polls: u32,
+}
+
+/// One simulation, complete.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The seed.
+    pub seed: u64,
+    /// The pipeline all hosts run.
+    pub spec: PipelineSpec,
+    /// Source and output topics.
+    pub topics: Vec<TopicSpec>,
+    /// The messages and when each is produced.
+    pub messages: Vec<(Duration, Facts)>,
+    /// How many hosts there are.
+    pub hosts: usize,
+    /// The faults of the first phase.
+    pub faults: Faults,
+    /// What hits the hosts in the first phase.
+    pub troubles: Vec<(Duration, Trouble)>,
+    /// How hosts die by themselves in the first phase.
+    pub crashes: CrashChances,
+    /// How long the first phase lasts.
+    pub rough: Duration,
+    /// How long the second phase may last until everything is settled.
+    pub settles_within: Duration,
+    /// What the log keeps with a commit.
+    pub commit_metadata_bytes_max: usize,
+    /// Whether handling may be repeated for a reason: a host may die, lose a partition, or not
+    /// learn that a call happened. Without it nothing excuses a repetition.
+    pub repeats_excused: bool,
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub fn draw(seed: u64) -> Self {
+        let mut draw = Draw::new(seed);
+        let calm = draw.chance(150);
+        let mut on = |per_mille: u32| draw.chance(per_mille) && !calm;
+        let (crashing, shaking, losing, stopping) = (on(550), on(500), on(500), on(300));
+        let (refusing, outages) = (on(600), on(300));
+        let rough_ms = draw.between(1_000, 12_000);
+        let hosts = draw.count(1, 3);
+        let faults = draw_faults(&mut draw, refusing, losing);
+        let crashes = CrashChances {
+            at_call: if crashing { 600 } else { 0 },
+            after_polls: if crashing { 300 } else { 0 },
+        };
+        let troubles = draw_troubles(
+            &mut draw,
+            rough_ms,
+            hosts,
+            &[(crashing, 0), (shaking, 1), (shaking, 2), (outages, 3), (outages, 4), (stopping, 5)],
+        );
+        let sources = draw_sources(&mut draw);
+        let spec = draw_spec(&mut draw, &sources);
+        let count = draw.count(5, 140);
+        let messages = draw_messages(&mut draw, &spec, &sources, count, rough_ms);
+        let mut topics = sources;
+        for name in spec.outputs.values() {
+            topics.push(topic(name, 2, OUTPUT_BYTES_MAX));
+        }
+        let settles_within = settles_within(&spec, &messages);
+        Self {
+            seed,
+            topics,
+            messages,
+            hosts,
+            repeats_excused: crashing || shaking || losing || stopping || outages || hosts > 1,
+            faults,
+            troubles,
+            crashes,
+            rough: Duration::from_millis(rough_ms),
+            settles_within,
+            commit_metadata_bytes_max: match draw.chance(250) {
+                true => draw.count(48, 300),
+                false => 4096,
+            },
+            spec,
+        }
+    }
+
+    /// How often a message is attempted at most.
+    pub fn attempts_max(&self) -> u32 {
+        u32::try_from(self.spec.retry.delays.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+}
+
+fn topic(name: &Topic, partitions: u32, message_bytes_max: usize) -> TopicSpec {
+    TopicSpec {
+        name: name.clone(),
+        partitions,
+        retention: None,
+        retention_bytes: None,
+        message_bytes_max,
+        append_time: false,
+    }
+}
+
+fn draw_sources(draw: &mut Draw) -> Vec<TopicSpec> {
+    let mut names: Vec<Topic> = vec!["orders".into()];
+    if draw.chance(250) {
+        names.push("payments".into());
+    }
+    names
+        .iter()
+        .map(|name| topic(name, u32::try_from(draw.between(1, 4)).unwrap_or(1), 8192))
+        .collect()
+}
+
+fn draw_faults(draw: &mut Draw, refusing: bool, losing: bool) -> Faults {
+    let mut maybe = |on: bool, high: u64| {
+        let chance = u32::try_from(draw.between(1, high)).unwrap_or(0);
+        if on && draw.chance(700) { chance } else { 0 }
+    };
+    let (refused, store_refused) = (maybe(refusing, 120), maybe(refusing, 300));
+    let answer_lost = maybe(losing, 120);
+    let (slow, redelivered, gap) = (maybe(true, 40), maybe(true, 150), maybe(true, 200));
+    let (open_transaction, uneven) = (maybe(true, 400), maybe(true, 1000));
+    let (late, in_part) = (draw.chance(400), draw.chance(300));
+    Faults {
+        latency_ms_max: *draw.pick(&[0, 1, 5, 25]).unwrap_or(&0),
+        slow,
+        slow_ms_max: draw.between(100, 3_000),
+        refused,
+        answer_lost,
+        store_refused,
+        commit_in_part: if in_part { 500 } else { 0 },
+        redelivered,
+        gap,
+        open_transaction,
+        open_ms_max: draw.between(1, 800),
+        uneven,
+        event_ms_max: if late { draw.between(1, 4_000) } else { 0 },
+    }
+}
+
+fn draw_troubles(
+    draw: &mut Draw,
+    rough_ms: u64,
+    hosts: usize,
+    kinds: &[(bool, u32)],
+) -> Vec<(Duration, Trouble)> {
+    let kinds: Vec<u32> = kinds.iter().filter(|(on, _)| *on).map(|(_, kind)| *kind).collect();
+    let mut troubles = Vec::new();
+    for _ in 0..draw.below(7) {
+        let at = Duration::from_millis(draw.between(0, rough_ms));
+        let away = Duration::from_millis(draw.between(10, 4_000));
+        let host = draw.count(0, hosts.saturating_sub(1));
+        let chance = u32::try_from(draw.between(200, 1000)).unwrap_or(1000);
+        let Some(kind) = draw.pick(&kinds) else { break };
+        let trouble = match kind {
+            0 => Trouble::Crash(host),
+            1 => Trouble::Shake { chance, at_once: true },
+            2 => Trouble::Shake { chance, at_once: false },
+            3 => Trouble::Outage(away),
+            4 => Trouble::StoreOutage(away),
+            _ => Trouble::Stop(host),
+        };
+        troubles.push((at, trouble));
+    }
+    troubles.sort_by_key(|(at, _)| *at);
+    troubles
+}
+
+fn draw_spec(draw: &mut Draw, sources: &[TopicSpec]) -> PipelineSpec {
+    let millis = |draw: &mut Draw, low, high| Duration::from_millis(draw.between(low, high));
+    let delivery = match draw.below(100) {
+        0..50 => Delivery::AtLeastOnce,
+        50..85 => Delivery::ExactlyOnce,
+        _ => Delivery::AtMostOnce,
+    };
+    let ordering = match draw.below(4) {
+        0 => Ordering::Partition,
+        1 | 2 => Ordering::Key,
+        _ => Ordering::None,
+    };
+    let in_place = ordering == Ordering::Partition && draw.chance(800);
+    let mut delays: Vec<Duration> = (0..draw.below(4)).map(|_| millis(draw, 5, 2_500)).collect();
+    delays.sort();
+    // The same delay twice is one tier that a message passes twice.
+    if delays.len() > 1 && draw.chance(200) {
+        delays.push(delays.last().copied().unwrap_or_default());
+    }
+    // Templates that the core takes; the simulation knows them by these names.
+    let template = |text: &str, tier: bool| match Template::new(text, tier) {
+        Ok(template) => template,
+        Err(reason) => unreachable!("template {text}: {reason}"),
+    };
+    PipelineSpec {
+        name: "sim".to_owned(),
+        group: "sim-group".to_owned(),
+        topics: sources.iter().map(|t| t.name.clone()).collect(),
+        start: Start::Earliest,
+        outputs: BTreeMap::from([
+            ("default".to_owned(), "priced".into()),
+            ("audit".to_owned(), "audited".into()),
+        ]),
+        delivery,
+        ordering,
+        in_flight_messages: draw.count(1, 64),
+        in_flight_bytes: *draw.pick(&[1_000, 5_000, 40_000, 1_000_000]).unwrap_or(&1_000_000),
+        instances: draw.count(1, 4),
+        retry: RetrySpec {
+            delays,
+            in_place,
+            topic: template("{topic}.retry.{delay}", true),
+            pause_min: millis(draw, 5, 50),
+            pause_max: millis(draw, 100, 1_500),
+        },
+        dead_letter: DeadLetterSpec { topic: template("{topic}.dlq", false), retention: None },
+        idempotency: draw_idempotency(draw),
+        commit_interval: millis(draw, 1, 800),
+        drain: millis(draw, 50, 5_000),
+    }
+}
+
+fn draw_idempotency(draw: &mut Draw) -> Option<IdempotencySpec> {
+    let wanted = draw.chance(400);
+    let key = match draw.below(4) {
+        0 | 1 => KeySource::Header(IDEMPOTENCY_HEADER.to_owned()),
+        2 => KeySource::JsonPointer("/id".to_owned()),
+        _ => KeySource::MessageKey,
+    };
+    let missing = if draw.chance(500) { MissingKey::Reject } else { MissingKey::Handle };
+    let ttl = Duration::from_secs(7 * 24 * 3600);
+    wanted.then_some(IdempotencySpec { key, ttl, missing })
+}
+
+/// What everything takes one after the other, and the waits for hosts and members that are gone.
+fn settles_within(spec: &PipelineSpec, messages: &[(Duration, Facts)]) -> Duration {
+    let delays: Duration = spec.retry.delays.iter().sum();
+    let one = |facts: &Facts| {
+        let script = &facts.script;
+        let acts: u64 = script.acts.iter().map(|act| act.takes_ms).sum();
+        delays + Duration::from_millis(acts * 4) + spec.retry.pause_max * script.pauses
+    };
+    let all: Duration = messages.iter().map(|(_, facts)| one(facts)).sum();
+    all * 2 + Duration::from_secs(240)
+}

@@ -1,0 +1,259 @@
+//! Simulation: one seed from beginning to end. First with faults, then without; then everything
+//! must be settled, and a stop must leave it committed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::message::Partition;
+use millstream_log_simulated::{Draw, Faults, Patience, SimCluster};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::history::History;
+use crate::host::{Order, Plant, World, host};
+use crate::scenario::{Scenario, Trouble};
+
+/// More calls to the log than this mean that the core goes in circles.
+const CALLS_MAX: u64 = 400_000;
+
+/// How often the simulation looks whether all is settled, or something broke.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What came of a seed.
+#[derive(Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// The promise that was broken, and how.
+    pub violation: Option<String>,
+    /// The last lines of what happened.
+    pub trace: Vec<String>,
+    /// The same for the same history.
+    pub hash: u64,
+    /// Attempts made.
+    pub attempts: usize,
+    /// Calls to the log.
+    pub calls: u64,
+    /// Virtual time.
+    pub lasted: Duration,
+    /// What was drawn, in short.
+    pub drawn: String,
+}
+
+/// What a simulation is to do beside what its seed says.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// A broken log between core and cluster.
+    pub plant: Option<Plant>,
+    /// Keep the whole trace.
+    pub keep_trace: bool,
+}
+
+/// Simulates a seed.
+///
+/// # Errors
+/// When the operating system gives no runtime.
+pub fn simulate(seed: u64, options: &Options) -> std::io::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()?;
+    Ok(runtime.block_on(run(Arc::new(Scenario::draw(seed)), options)))
+}
+
+async fn run(scenario: Arc<Scenario>, options: &Options) -> Report {
+    let begin = Instant::now();
+    // What the cluster draws must not move when a scenario draws one number more.
+    let mut draw = Draw::new(scenario.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let history = Arc::new(History::new(scenario.clone()));
+    if options.keep_trace {
+        history.book().trace.keep_all();
+    }
+    let cluster = SimCluster::new(draw.fork(1), scenario.faults.clone(), history.clone());
+    cluster.set_commit_metadata_bytes_max(scenario.commit_metadata_bytes_max);
+    cluster.set_patience(Patience {
+        session: Duration::from_millis(draw.between(0, 8_000)),
+        release: Duration::from_secs(60),
+    });
+    for spec in &scenario.topics {
+        cluster.create_topic(spec.clone());
+    }
+    let world = World {
+        scenario: scenario.clone(),
+        cluster: cluster.clone(),
+        history: history.clone(),
+        plant: options.plant.clone(),
+    };
+    let mut hosts = JoinSet::new();
+    let mut orders = Vec::new();
+    for number in 0..scenario.hosts {
+        let (sender, receiver) = watch::channel(Order::Run);
+        orders.push(sender);
+        hosts.spawn(host(world.clone(), receiver, draw.fork(10 + number as u64)));
+    }
+    let rough = rough(&world, &orders);
+    watched(&world, rough).await;
+    if history.violation().is_none() {
+        calm(&world, &orders, &mut hosts, &mut draw).await;
+    }
+    hosts.shutdown().await;
+    let book = history.book();
+    Report {
+        seed: scenario.seed,
+        violation: book.violation.clone(),
+        trace: book.trace.lines().map(str::to_owned).collect(),
+        hash: book.trace.hash(),
+        attempts: book.runs.len(),
+        calls: cluster.calls(),
+        lasted: begin.elapsed(),
+        drawn: drawn(&scenario),
+    }
+}
+
+/// Does something until it is done or a promise is broken.
+async fn watched(world: &World, doing: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = doing => {}
+        () = broken(world) => {}
+    }
+}
+
+async fn broken(world: &World) {
+    while world.history.violation().is_none() {
+        tokio::time::sleep(LOOK).await;
+        let calls = world.cluster.calls();
+        if calls > CALLS_MAX {
+            let what = format!("{calls} calls to the log");
+            world.history.book().violate("the core does not go in circles", what);
+        }
+    }
+}
+
+/// The first phase: messages are produced and troubles happen, each at its time.
+async fn rough(world: &World, orders: &[watch::Sender<Order>]) {
+    let scenario = &world.scenario;
+    let begin = Instant::now();
+    let producing = async {
+        for (at, facts) in &scenario.messages {
+            tokio::time::sleep_until(begin + *at).await;
+            world.cluster.produce(vec![facts.record()]);
+        }
+    };
+    let troubling = async {
+        let mut troubles = JoinSet::new();
+        for (number, (at, trouble)) in (1..).zip(&scenario.troubles) {
+            tokio::time::sleep_until(begin + *at).await;
+            world.history.note(&format!("TROUBLE {trouble:?}"));
+            trouble_now(world, orders, trouble, number, &mut troubles);
+        }
+        while troubles.join_next().await.is_some() {}
+    };
+    let lasting = tokio::time::sleep_until(begin + scenario.rough);
+    tokio::join!(producing, troubling, lasting);
+}
+
+fn trouble_now(
+    world: &World,
+    orders: &[watch::Sender<Order>],
+    trouble: &Trouble,
+    number: u64,
+    troubles: &mut JoinSet<()>,
+) {
+    let order = |host: &usize, order: Order| {
+        if let Some(sender) = orders.get(*host) {
+            sender.send_replace(order);
+        }
+    };
+    let cluster = world.cluster.clone();
+    match trouble {
+        Trouble::Shake { chance, at_once } => {
+            cluster.shake(&world.scenario.spec.group, *chance, *at_once);
+        }
+        Trouble::Crash(host) => order(host, Order::Die(number)),
+        Trouble::Stop(host) => order(host, Order::Stop(number)),
+        Trouble::Outage(away) => {
+            let away = *away;
+            cluster.set_outage(true);
+            troubles.spawn(async move {
+                tokio::time::sleep(away).await;
+                cluster.set_outage(false);
+            });
+        }
+        Trouble::StoreOutage(away) => {
+            let away = *away;
+            cluster.set_store_outage(true);
+            troubles.spawn(async move {
+                tokio::time::sleep(away).await;
+                cluster.set_store_outage(false);
+            });
+        }
+    }
+}
+
+/// The second phase: no faults, everything settles; then all hosts stop in order.
+async fn calm(
+    world: &World,
+    orders: &[watch::Sender<Order>],
+    hosts: &mut JoinSet<()>,
+    draw: &mut Draw,
+) {
+    world.history.note("CALM: no faults from now on");
+    world.history.book().calm = true;
+    world.cluster.set_outage(false);
+    world.cluster.set_store_outage(false);
+    world.cluster.spare_hosts();
+    world.cluster.set_faults(Faults { latency_ms_max: draw.below(6), ..Faults::default() });
+    let begin = Instant::now();
+    let settling = async {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let elapsed = begin.elapsed();
+            let mut book = world.history.book();
+            let at = world.scenario.rough + elapsed;
+            if book.is_settled(at) {
+                return;
+            }
+            if elapsed > world.scenario.settles_within {
+                let what = format!("not within {:?}", world.scenario.settles_within);
+                book.check_end();
+                book.violate("everything settles once faults stop", what);
+                return;
+            }
+        }
+    };
+    watched(world, settling).await;
+    world.history.note("END: hosts are asked to stop");
+    for order in orders {
+        order.send_replace(Order::End);
+    }
+    let stopping = async { while hosts.join_next().await.is_some() {} };
+    watched(world, stopping).await;
+    let mut book = world.history.book();
+    book.check_end();
+    let sources: Vec<Partition> = book.at.keys().cloned().collect();
+    book.check_stopped(&sources);
+}
+
+fn drawn(scenario: &Scenario) -> String {
+    let spec = &scenario.spec;
+    format!(
+        "{:?}, order {:?}{}, {} messages, {} hosts, {} in flight of {} bytes, {} instances, delays {:?}, idempotency {:?}, commit every {:?}, drain {:?}, metadata {} bytes, faults {:?}, crashes {:?}",
+        spec.delivery,
+        spec.ordering,
+        if spec.retry.in_place { " retried in place" } else { "" },
+        scenario.messages.len(),
+        scenario.hosts,
+        spec.in_flight_messages,
+        spec.in_flight_bytes,
+        spec.instances,
+        spec.retry.delays,
+        spec.idempotency.as_ref().map(|i| (&i.key, i.missing)),
+        spec.commit_interval,
+        spec.drain,
+        scenario.commit_metadata_bytes_max,
+        scenario.faults,
+        scenario.crashes,
+    )
+}
