@@ -39,5 +39,8 @@ mod sweep;
 mod topics;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use log::EmbeddedLog;
 pub use options::{Durability, EmbeddedOptions, OpenError};

@@ -165,6 +165,13 @@ impl EmbeddedLog {
     }
 }
 
+#[cfg(test)]
+impl EmbeddedLog {
+    pub(crate) fn shared_for_tests(&self) -> &Shared {
+        &self.shared
+    }
+}
+
 impl Running {
     fn end(self, shared: &Shared) -> oneshot::Receiver<()> {
         shared.begin_closing();

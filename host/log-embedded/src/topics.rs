@@ -293,3 +293,51 @@ pub(crate) fn check(spec: &TopicSpec) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+impl TopicState {
+    /// A topic with nothing in it and no store behind it.
+    pub(crate) fn empty(entry: TopicEntry) -> Self {
+        let partitions = (0..entry.spec.partitions).map(|number| {
+            let source = Partition::new(entry.spec.name.clone(), number);
+            Arc::new(PartitionState::new(source, entry.id, 0, StartEntry::default()))
+        });
+        Self { partitions: partitions.collect(), entry }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> TopicSpec {
+        TopicSpec {
+            name: name.into(),
+            partitions: 1,
+            retention: None,
+            retention_bytes: None,
+            message_bytes_max: 1000,
+            append_time: false,
+        }
+    }
+
+    #[test]
+    fn names_follow_kafkas_rules() {
+        let longest = "x".repeat(249);
+        for name in ["a", "orders.retry.5s", "A-b_c.9", "...", &longest] {
+            assert_eq!(check(&named(name)), Ok(()), "{name}");
+        }
+        let too_long = "x".repeat(250);
+        for name in ["", ".", "..", "a b", "a/b", "ä", "a\n", &too_long] {
+            assert!(check(&named(name)).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn counts_and_sizes_have_bounds() {
+        assert!(check(&TopicSpec { partitions: 0, ..named("t") }).is_err());
+        assert!(check(&TopicSpec { partitions: 10_001, ..named("t") }).is_err());
+        assert!(check(&TopicSpec { message_bytes_max: 0, ..named("t") }).is_err());
+        assert!(check(&TopicSpec { message_bytes_max: usize::MAX, ..named("t") }).is_err());
+    }
+}

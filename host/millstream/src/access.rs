@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-
+use millstream_admin::RemoteLog;
 use millstream_core::log::{Log, TopicSpec};
 use millstream_log_embedded::{EmbeddedLog, EmbeddedOptions, OpenError};
 
@@ -83,7 +83,19 @@ pub async fn open(context: &Context, place: &Place) -> Result<Access, Failure> {
     }
 }
 
-async fn remote(_a:&str,_t:&Path)->Result<Access,Failure>{ Err(Failure::OutputClosed) }
+async fn remote(address: &str, token_file: &Path) -> Result<Access, Failure> {
+    let token = std::fs::read_to_string(token_file).map_err(|error| {
+        let fix = "run the command as the user who runs the host, with the same `host.data_dir`";
+        let what = format!("the token of the host at {address} cannot be read");
+        let finding = Finding::new(Code::LogUnavailable, what, fix);
+        Failure::from(finding.because(error).at(token_file.display()))
+    })?;
+    let log = RemoteLog::connect(address, token.trim()).await.map_err(|error| {
+        Failure::log(format!("the host at {address}, which has the log, cannot be reached"), &error)
+    })?;
+    Ok(Access { log: Arc::new(log), embedded: None })
+}
+
 /// Why the folder does not open.
 pub fn open_finding(error: &OpenError) -> Finding {
     let text = error.to_string();

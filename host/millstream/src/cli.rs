@@ -43,6 +43,8 @@ pub struct GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Watch everything at work: retries, dead letters, a kill -9 and a redrive
+    Demo(commands::demo::DemoArgs),
     /// Run the pipelines
     Run(commands::run::RunArgs),
     /// Check configuration, plugins, topics and grants before anything runs
@@ -56,6 +58,9 @@ enum Command {
     Topics(commands::topics::TopicsCommand),
     /// How far each pipeline is behind
     Lag(commands::lag::LagArgs),
+    /// List, show or redrive dead letters
+    #[command(subcommand)]
+    Dlq(commands::dlq::DlqCommand),
     /// Make, build, check or test a plugin
     #[command(subcommand)]
     Plugin(commands::plugin::PluginCommand),
@@ -105,12 +110,14 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Run(args) => { let _ = args; Ok(Exit::Failed) },
+        Command::Demo(args) => commands::demo::run(context, args).await,
+        Command::Run(args) => commands::run::run(context, args).await,
         Command::Check(args) => commands::check::run(context, args).await,
         Command::Produce(args) => commands::produce::run(context, args).await,
         Command::Consume(args) => commands::consume::run(context, args).await,
         Command::Topics(command) => commands::topics::run(context, command).await,
         Command::Lag(args) => commands::lag::run(context, args).await,
+        Command::Dlq(command) => commands::dlq::run(context, command).await,
         Command::Plugin(command) => commands::plugin::run(context, command).await,
         Command::Completions(args) => commands::completions::run(context, args),
     }

@@ -3,6 +3,8 @@
 pub mod check;
 pub mod completions;
 pub mod consume;
+pub mod demo;
+pub mod dlq;
 pub mod lag;
 pub mod plugin;
 pub mod produce;

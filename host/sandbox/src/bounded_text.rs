@@ -44,9 +44,11 @@ pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
 
 /// A reason as outcomes carry it: one line of at most [`REASON_BYTES_MAX`].
 pub(crate) fn reason(text: &str) -> String {
-    // Cut before escaping: a guest's megabytes must not be copied whole. Escaping can only grow it.
-    let head = text.get(..text.floor_char_boundary(REASON_BYTES_MAX + 1)).unwrap_or(text);
-    cut(one_line(head.trim_end()).into_owned(), REASON_BYTES_MAX)
+    let text = text.trim_end();
+    // Cut before escaping, which only grows it: a guest's megabytes must not be copied whole. One
+    // character more than fits (4 bytes at most), so that what is longer is still seen to be.
+    let head = text.get(..text.floor_char_boundary(REASON_BYTES_MAX + 4)).unwrap_or(text);
+    cut(one_line(head).into_owned(), REASON_BYTES_MAX)
 }
 
 /// `64 MiB`, `1.5 MiB`, `300 bytes`: as a person reads it.

@@ -101,10 +101,7 @@ impl CompiledCache {
     /// The compiled component, if there is a sound entry.
     pub(crate) fn load(&self, engine: &Engine, digest: &str) -> Result<Component, Miss> {
         let entry = self.entry(engine, digest);
-        let code = match read_entry(&entry) {
-            Ok(code) => code,
-            Err(miss) => return Err(miss),
-        };
+        let code = read_entry(&entry)?;
         deserialise::component(engine, &code).map_err(|error| Miss::Damaged(format!("{error:#}")))
     }
 
@@ -177,7 +174,8 @@ fn read_entry(path: &Path) -> Result<Vec<u8>, Miss> {
     check_file(path, &file)?;
     let mut bytes = Vec::new();
     file.take(ENTRY_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
-    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged(&"it is no entry of this version"))?;
+    let rest =
+        bytes.strip_prefix(MAGIC).ok_or_else(|| damaged(&"it is no entry of this version"))?;
     let (checksum, code) =
         rest.split_at_checked(CHECKSUM_BYTES).ok_or_else(|| damaged(&"it is cut short"))?;
     if Sha256::digest(code).as_slice() != checksum {

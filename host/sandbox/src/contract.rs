@@ -216,19 +216,19 @@ pub(crate) fn outcome(answer: Result<Vec<OutputOut>, FailureOut>, limits: &Limit
 fn checked(outputs: Vec<OutputOut>, limits: &Limits) -> Result<Vec<Output>, String> {
     if outputs.len() > limits.output_count {
         let (count, max) = (outputs.len(), limits.output_count);
-        return Err(format!("{count} outputs were returned, at most {max} are allowed"));
+        return Err(format!("{count} outputs were returned, limits.outputs allows {max}"));
     }
     let mut bytes = 0_usize;
     for (index, output) in outputs.iter().enumerate() {
         if output.headers.len() > limits.header_count {
             let (count, max) = (output.headers.len(), limits.header_count);
-            return Err(format!("output {index} has {count} headers, at most {max} are allowed"));
+            return Err(format!("output {index} has {count} headers, limits.headers allows {max}"));
         }
         let header_bytes: usize = output.headers.iter().map(|h| h.name.len() + h.value.len()).sum();
         if header_bytes > limits.header_bytes {
             return Err(format!(
-                "output {index} has headers of {header_bytes} bytes, at most {} are allowed",
-                limits.header_bytes
+                "output {index} has headers of {header_bytes} bytes, limits.header_bytes allows {}",
+                bytes_text(limits.header_bytes)
             ));
         }
         bytes += header_bytes

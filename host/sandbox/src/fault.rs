@@ -76,7 +76,10 @@ fn classify(
         return match trap {
             Trap::StackOverflow => {
                 let stack = bytes_text(stack_bytes);
-                (FaultKind::Memory, format!("the call stack grew beyond {stack}: endless recursion?"))
+                (
+                    FaultKind::Memory,
+                    format!("the call stack grew beyond {stack}: endless recursion?"),
+                )
             }
             trap => (FaultKind::Trap, with_last_words(trap.to_string(), state)),
         };
@@ -88,8 +91,8 @@ fn classify(
         return (
             FaultKind::Oversize,
             format!(
-                "{what} are larger than limits.output = {} and its structure allow; they were not \
-                 copied",
+                "{what} are larger than limits.output = {} and the other limits allow; they were \
+                 not copied",
                 bytes_text(limits.output_bytes)
             ),
         );
@@ -111,7 +114,7 @@ fn refusal_text(refusal: Refusal, limits: &Limits) -> String {
             bytes_text(limits.memory_bytes)
         ),
         Refusal::Table { wanted_elements } => format!(
-            "the plugin asked for tables of {wanted_elements} elements, {} are allowed",
+            "the plugin asked for tables of {wanted_elements} elements, limits.table allows {}",
             limits.table_elements
         ),
     }

@@ -12,6 +12,9 @@ use millstream_core::message::{Message, Offset, Topic};
 use crate::bounded_text::{self, REASON_BYTES_MAX};
 use crate::limits::Limits;
 
+/// The longest context of a line, in bytes; what is longer is cut.
+const CONTEXT_BYTES_MAX: usize = 64;
+
 /// How grave a plugin says its line is. Standard output counts as `Info`, standard error as `Warn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogLevel {
@@ -187,7 +190,8 @@ impl CallLog {
         if self.dropped > 0 {
             let (dropped, max) = (self.dropped, self.lines_max);
             self.dropped = 0;
-            let note = format!("{dropped} more lines dropped: at most {max} are kept of one call");
+            let note =
+                format!("{dropped} more lines dropped: limits.log_lines allows {max} of one call");
             self.hand_on(LogLevel::Warn, "log limit", &note);
         }
     }
@@ -254,7 +258,7 @@ impl CallLog {
         }
         self.lines += 1;
         let max = self.line_bytes_max;
-        let context = head(context, max).0;
+        let context = head(context, CONTEXT_BYTES_MAX).0;
         let (text, cut) = head(text, max);
         let (context, text) = (bounded_text::one_line(context), bounded_text::one_line(text));
         if cut + over > 0 {

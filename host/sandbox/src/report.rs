@@ -189,7 +189,7 @@ fn size_differences(needs: Needs, limits: &Limits) -> Vec<String> {
     }
     if size(needs.table_elements_initial) > limits.table_elements {
         differences.push(format!(
-            "it begins with a table of {} elements, {} are allowed: raise the limit",
+            "it begins with a table of {} elements, limits.table allows {}: raise the limit",
             needs.table_elements_initial, limits.table_elements
         ));
     }

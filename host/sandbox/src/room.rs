@@ -64,7 +64,8 @@ impl Room {
         slots: Slots,
     ) -> Result<Reservation, String> {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let share = |held: &BTreeMap<u64, Slots>| held.values().copied().fold(Slots::default(), Slots::max);
+        let share =
+            |held: &BTreeMap<u64, Slots>| held.values().copied().fold(Slots::default(), Slots::max);
         let mut taken = Slots::default();
         let mut own = slots;
         for (name, held) in &claims.of_pipeline {

@@ -29,8 +29,8 @@ const TABLES_PER_INSTANCE: u32 = 4;
 /// Core modules in one component: an interpreter with its libraries has some twenty.
 const CORE_INSTANCES_MAX: u32 = 100;
 
-/// Frames of a backtrace; more than its 2 KiB hold.
-const BACKTRACE_FRAMES_MAX: usize = 32;
+/// Frames of a backtrace: as many as fit into its 2 KiB where names are short.
+const BACKTRACE_FRAMES_MAX: usize = 64;
 
 /// What the host's own functions may use of a guest's stack, beyond the guest's part.
 const HOST_STACK_BYTES: usize = 1 << 20;
@@ -55,7 +55,7 @@ impl Default for SandboxOptions {
         Self {
             cache_dir: None,
             instances_max: 512,
-            memory_bytes_max: 1 << 30,
+            memory_bytes_max: 4 << 30,
             table_elements_max: 100_000,
             stack_bytes: 512 << 10,
         }
@@ -233,8 +233,7 @@ impl Sandbox {
         let plugin_bytes = component::recognise(bytes).map_err(unfit)?;
         let metadata = component::metadata(&plugin_bytes.component);
         let (component, compiled) = self.compile(&plugin_bytes.component, unfit)?;
-        let findings =
-            report::examine(&component, &self.engine, &options.grants, &options.limits);
+        let findings = report::examine(&component, &self.engine, &options.grants, &options.limits);
         let mut differences = self.limit_differences(options);
         differences.extend(findings.differences);
         let report = PluginReport {
@@ -291,11 +290,7 @@ impl Sandbox {
         Ok((component, Compiled { from_cache: false, milliseconds, cache_note }))
     }
 
-    fn linker(
-        &self,
-        component: &Component,
-        grants: &Grants,
-    ) -> wasmtime::Result<Linker<State>> {
+    fn linker(&self, component: &Component, grants: &Grants) -> wasmtime::Result<Linker<State>> {
         let mut linker = Linker::new(&self.engine);
         logging::add_to_linker(&mut linker)?;
         wasi::add_to_linker(&mut linker)?;
@@ -321,7 +316,7 @@ impl Sandbox {
         }
         if limits.table_elements > sandbox.table_elements_max {
             differences.push(format!(
-                "its limit of table elements is {}, this sandbox gives at most {}: lower it",
+                "limits.table is {}, this sandbox gives at most {}: lower it",
                 limits.table_elements, sandbox.table_elements_max
             ));
         }

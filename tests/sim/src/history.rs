@@ -64,7 +64,7 @@ impl History {
         let run = Run {
             uid,
             host,
-            epoch: told.map(|told| told.epoch),
+            epoch: told.filter(|told| told.attached).map(|told| told.epoch),
             number: context.attempt,
             ended: None,
             outputs: std::collections::BTreeMap::new(),
@@ -104,8 +104,12 @@ impl Observer for History {
             book.trace.line(at, &text);
         }
         match happening {
-            Happening::Called { .. } | Happening::Attached { .. } => {}
-            Happening::ToldRevoked { .. } => {}
+            Happening::Called { .. } | Happening::ToldRevoked { .. } => {}
+            Happening::Attached { host, partition, .. } => {
+                if let Some(told) = book.told.get_mut(&(*host, (*partition).clone())) {
+                    told.attached = true;
+                }
+            }
             Happening::Given { host, partition, epoch } => {
                 book.owners.insert((*partition).clone(), (*host, *epoch));
             }
@@ -113,7 +117,7 @@ impl Observer for History {
                 book.owners.remove(*partition);
             }
             Happening::ToldAssigned { host, partition, epoch } => {
-                let told = Told { epoch: *epoch, at };
+                let told = Told { epoch: *epoch, at, attached: false };
                 book.told.insert((*host, (*partition).clone()), told);
             }
             Happening::ToldLost { host, partition } | Happening::Released { host, partition } => {

@@ -31,6 +31,9 @@ struct Arguments {
     /// Go on after a seed that failed.
     #[arg(long)]
     keep_going: bool,
+    /// Look past this promise (as far as its text begins so), to see what else fails. Repeatable.
+    #[arg(long)]
+    ignore: Vec<String>,
     /// How many seeds are simulated at once.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -40,7 +43,11 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let mut out = std::io::stdout().lock();
     if let Some(seed) = arguments.seed {
-        let options = Options { keep_trace: true, ..Options::default() };
+        let options = Options {
+            keep_trace: true,
+            ignored: arguments.ignore.clone(),
+            ..Options::default()
+        };
         let report = simulate(seed, &options).context("no runtime for the simulation")?;
         for line in &report.trace {
             writeln!(out, "{line}")?;
@@ -89,13 +96,14 @@ fn many(arguments: &Arguments) -> anyhow::Result<Vec<Report>> {
     let end = arguments.from.saturating_add(arguments.seeds);
     let stop = AtomicBool::new(false);
     let failed: Mutex<Vec<Report>> = Mutex::default();
+    let options = Options { ignored: arguments.ignore.clone(), ..Options::default() };
     let work = || -> std::io::Result<()> {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end || stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let report = simulate(seed, &Options::default())?;
+            let report = simulate(seed, &options)?;
             bar.inc(1);
             if report.violation.is_some() {
                 stop.store(!arguments.keep_going, Ordering::Relaxed);

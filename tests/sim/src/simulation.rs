@@ -48,6 +48,8 @@ pub struct Options {
     pub plant: Option<Plant>,
     /// Keep the whole trace.
     pub keep_trace: bool,
+    /// Promises that are not looked at, by how they begin: to see past a known failure.
+    pub ignored: Vec<String>,
 }
 
 /// Simulates a seed.
@@ -70,6 +72,7 @@ async fn run(scenario: Arc<Scenario>, options: &Options) -> Report {
     if options.keep_trace {
         history.book().trace.keep_all();
     }
+    history.book().ignored = options.ignored.clone();
     let cluster = SimCluster::new(draw.fork(1), scenario.faults.clone(), history.clone());
     cluster.set_commit_metadata_bytes_max(scenario.commit_metadata_bytes_max);
     cluster.set_patience(Patience {

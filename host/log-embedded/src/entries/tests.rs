@@ -1,1 +1,129 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
+
+fn commit() -> impl Strategy<Value = Commit> {
+    let ranges = vec((any::<u64>(), any::<u64>()).prop_map(|(start, end)| start..end), 0..6);
+    let attempts = vec((any::<u64>(), any::<u32>()), 0..6);
+    (any::<u64>(), ranges, attempts).prop_map(|(next, settled_above, attempts)| Commit {
+        next,
+        settled_above,
+        attempts,
+    })
+}
+
+fn topic() -> impl Strategy<Value = TopicEntry> {
+    let age = prop::option::of((0..u64::MAX / 2).prop_map(Duration::from_millis));
+    let bytes = prop::option::of(any::<u64>());
+    (any::<u32>(), "[a-z.]{1,9}", any::<u32>(), age, bytes, 1..usize::MAX, any::<bool>()).prop_map(
+        |(id, name, partitions, retention, retention_bytes, message_bytes_max, append_time)| {
+            let name = name.as_str().into();
+            TopicEntry {
+                id,
+                spec: TopicSpec {
+                    name,
+                    partitions,
+                    retention,
+                    retention_bytes,
+                    message_bytes_max,
+                    append_time,
+                },
+            }
+        },
+    )
+}
+
+fn is_guarded(
+    key: &[u8],
+    value: &[u8],
+    change: u8,
+    opens: impl Fn(&[u8], &[u8]) -> bool,
+) -> Result<(), TestCaseError> {
+    prop_assert!(opens(key, value));
+    for end in 0..value.len() {
+        prop_assert!(!opens(key, &value[..end]), "cut at {end}");
+    }
+    for at in 0..value.len() {
+        let mut changed = value.to_vec();
+        changed[at] ^= change;
+        prop_assert!(!opens(key, &changed), "byte {at}");
+    }
+    for at in 0..key.len() {
+        let mut changed = key.to_vec();
+        changed[at] ^= change;
+        prop_assert!(!opens(&changed, value), "key byte {at}");
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_commit_comes_back_as_it_was_or_not_at_all(commit in commit(), change in 1..=255_u8) {
+        let key = commit_key("group", 3, 4);
+        let value = encode_commit(&key, &commit);
+        prop_assert_eq!(decode_commit(&key, &value).unwrap(), commit);
+        is_guarded(&key, &value, change, |key, value| decode_commit(key, value).is_ok())?;
+    }
+
+    #[test]
+    fn a_topic_comes_back_as_it_was_or_not_at_all(topic in topic(), change in 1..=255_u8) {
+        let key = topic_key(&topic.spec.name);
+        let value = topic.encode(&key);
+        prop_assert_eq!(TopicEntry::decode(&key, &value).unwrap(), topic);
+        is_guarded(&key, &value, change, |key, value| TopicEntry::decode(key, value).is_ok())?;
+    }
+
+    #[test]
+    fn a_mark_comes_back_as_it_was_or_not_at_all(turn in any::<u64>(), expires in any::<i64>(), change in 1..=255_u8) {
+        let scope = Scope { group: "g".into(), partition: millstream_core::message::Partition::new("t", 1) };
+        let mark = Mark { scope, key: "k".into(), turn, expires };
+        let key = mark_key(&mark.scope, &mark.key);
+        let value = encode_mark(&key, &mark);
+        prop_assert_eq!(decode_mark(&key, &value).unwrap(), (turn, expires));
+        is_guarded(&key, &value, change, |key, value| decode_mark(key, value).is_ok())?;
+    }
+
+    #[test]
+    fn starts_and_seals_come_back_as_they_were_or_not_at_all(a in any::<u64>(), b in any::<u64>(), c in any::<u64>(), d in any::<u64>(), change in 1..=255_u8) {
+        let key = start_key(1, 2);
+        let start = StartEntry { start: a, end: b, bytes_to: c, bytes_before: d };
+        let value = start.encode(&key);
+        prop_assert_eq!(StartEntry::decode(&key, &value).unwrap(), start);
+        is_guarded(&key, &value, change, |key, value| StartEntry::decode(key, value).is_ok())?;
+        let seal = Seal { number: a, sequence_floor: b };
+        prop_assert_eq!(Seal::decode(&seal.encode()).unwrap(), seal);
+        is_guarded(b"", &seal.encode(), change, |_, value| Seal::decode(value).is_ok())?;
+    }
+
+    #[test]
+    fn nonsense_with_a_right_checksum_never_panics(body in vec(any::<u8>(), 0..40)) {
+        let mut value = vec![VERSION];
+        value.extend_from_slice(&body);
+        let crc = crc(b"k", &value);
+        value.extend_from_slice(&crc.to_le_bytes());
+        let _ = decode_commit(b"k", &value);
+        let _ = TopicEntry::decode(b"k", &value);
+        let _ = StartEntry::decode(b"k", &value);
+        let _ = decode_mark(b"k", &value);
+    }
+}
+
+#[test]
+fn keys_of_different_marks_and_commits_differ() {
+    let scope = |group: &'static str, topic: &str, number| Scope {
+        group: group.into(),
+        partition: millstream_core::message::Partition::new(topic, number),
+    };
+    let keys = [
+        mark_key(&scope("ab", "c", 1), b"k"),
+        mark_key(&scope("a", "bc", 1), b"k"),
+        mark_key(&scope("a", "b", 1), b"ck"),
+        mark_key(&scope("a", "b", 2), b"ck"),
+        commit_key("a", 1, 2),
+        commit_key("a", 2, 1),
+        commit_key("a\0", 1, 2),
+    ];
+    let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+    assert_eq!(distinct.len(), keys.len());
+}

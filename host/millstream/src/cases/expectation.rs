@@ -24,7 +24,7 @@ const KINDS: [(&str, &[&str]); 5] = [
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn check(expected: &Value) -> Result<(), String> {
+pub(crate) fn check(expected: &Value) -> Result<(), String> {
     let kinds = || KINDS.map(|(kind, _)| format!("`{kind}`")).join(", ");
     let entries = expected.as_object().filter(|entries| entries.len() == 1);
     let Some((kind, body)) = entries.and_then(|entries| entries.iter().next()) else {
@@ -85,7 +85,7 @@ fn header_list(value: &Value) -> Option<Vec<(String, Vec<u8>)>> {
 }
 
 /// The outcome in the form of an expectation, with everything in it.
-pub fn shown(outcome: &Outcome) -> Value {
+pub(crate) fn shown(outcome: &Outcome) -> Value {
     match outcome {
         Outcome::Done(outputs) => json!({ "done": outputs.iter().map(output).collect::<Vec<_>>() }),
         Outcome::Retry { reason, after } => {
@@ -124,7 +124,7 @@ fn payload(bytes: &[u8]) -> Value {
 }
 
 /// Each part of the outcome that is not as expected; empty if it is.
-pub fn differences(expected: &Value, outcome: &Outcome) -> Vec<String> {
+pub(crate) fn differences(expected: &Value, outcome: &Outcome) -> Vec<String> {
     let Some((kind, body)) = expected.as_object().and_then(|entries| entries.iter().next()) else {
         return vec!["the expectation is no object".to_owned()];
     };

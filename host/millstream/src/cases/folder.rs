@@ -3,19 +3,21 @@
 //! Everything is read and checked before the first message is handled. Limit: a file of a case has
 //! at most 64 MiB.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use millstream_core::message::Message;
+use millstream_core::jsonl;
+use millstream_core::message::{Message, Offset};
 use millstream_core::plugin::AttemptContext;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::cases::expectation;
 use crate::config::Scalar;
 use crate::exit::Failure;
 use crate::finding::{Code, Finding};
-use crate::message_line;
 
 /// Largest file of a case.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -97,7 +99,7 @@ impl Case {
         let mut case = Self { name, settings, lines: Vec::with_capacity(messages.len()) };
         for ((in_line, text), (expect_line, expected)) in messages.into_iter().zip(expected) {
             let above = case.lines.len() as u64;
-            let (message, context) = message_line::parse_case(text.as_bytes(), above)
+            let (message, context) = parse_message(text, above)
                 .map_err(|why| bad_line(&in_path, in_line, &why))?;
             let expected = serde_json::from_str(expected)
                 .map_err(|error| error.to_string())
@@ -118,6 +120,45 @@ impl Case {
         }
         outputs
     }
+}
+
+/// What a case's line may have that `produce` does not take or keep.
+#[derive(Deserialize)]
+struct CaseFields {
+    #[serde(default)]
+    offset: Option<Offset>,
+    #[serde(default)]
+    attempt: Option<NonZeroU32>,
+}
+
+/// A message with everything but its value defaulted; `above` messages stand before it.
+fn parse_message(text: &str, above: u64) -> Result<(Message, AttemptContext), String> {
+    let CaseFields { offset, attempt } =
+        serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut text = Cow::Borrowed(text);
+    if attempt.is_some() {
+        let mut fields: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        fields.remove("attempt");
+        text = Cow::Owned(Value::Object(fields).to_string());
+    }
+    let record =
+        jsonl::parse_line(text.as_bytes(), 0, Some("test")).map_err(|error| error.reason)?;
+    let message = Message {
+        topic: record.topic,
+        partition: record.partition.unwrap_or(0),
+        offset: offset.unwrap_or(above),
+        timestamp: record.timestamp.unwrap_or(0),
+        key: record.key,
+        value: record.value,
+        headers: record.headers,
+    };
+    let context = AttemptContext {
+        attempt: attempt.map_or(1, NonZeroU32::get),
+        turn: message.offset,
+        timestamp: message.timestamp,
+    };
+    Ok((message, context))
 }
 
 fn bad_line(path: &Path, line: usize, why: &str) -> Failure {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use millstream_core::jsonl;
 use millstream_core::log::{Log, Room};
 use millstream_core::message::{Offset, Partition};
 
@@ -13,7 +14,6 @@ use crate::access;
 use crate::commands::Context;
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding};
-use crate::message_line;
 
 /// How much is read at once.
 const ROOM: Room = Room { messages: 500, bytes: 1 << 20 };
@@ -115,7 +115,7 @@ async fn read(
             .messages
             .iter()
             .take(wanted)
-            .map(message_line::write)
+            .map(jsonl::write_line)
             .collect();
         if !lines.is_empty() {
             context.terminal.print(&lines.join("\n"))?;

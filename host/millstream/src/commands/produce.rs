@@ -1,13 +1,13 @@
 //! `produce`: lines of JSON from stdin, appended in bounded batches.
 //!
 //! A batch goes out when it is full or when stdin has nothing more at hand, so a slow writer's
-//! messages don't wait. Limits: [`BATCH_MESSAGES_MAX`], [`BATCH_BYTES_MAX`], [`LINE_BYTES_MAX`].
-
-use std::io::{BufRead, Read as _};
+//! messages don't wait. Limits: [`BATCH_MESSAGES_MAX`], [`BATCH_BYTES_MAX`],
+//! [`jsonl::LINE_BYTES_MAX`].
 
 use bytes::Bytes;
 use clap::Args;
 use indicatif::ProgressBar;
+use millstream_core::jsonl::{self, JsonlError};
 use millstream_core::log::Log;
 use millstream_core::message::{Record, Topic};
 
@@ -15,14 +15,11 @@ use crate::access;
 use crate::commands::Context;
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding};
-use crate::message_line;
 
 /// Most messages of one append.
 const BATCH_MESSAGES_MAX: usize = 1000;
 /// Most bytes of one append; a larger message goes alone.
 const BATCH_BYTES_MAX: usize = 1 << 20;
-/// Longest line: the largest message with every byte escaped.
-const LINE_BYTES_MAX: usize = 128 << 20;
 /// How much of stdin is read at once.
 const READ_BYTES: usize = 256 << 10;
 
@@ -66,6 +63,14 @@ pub async fn run(context: &Context, args: ProduceArgs) -> Result<Exit, Failure> 
     }
 }
 
+fn bad_line(error: JsonlError) -> Failure {
+    let JsonlError { line, reason } = error;
+    let fix = "correct the line and produce again from there; a line is {\"value\":\"…\"}, or use \
+               `--values` to take lines as they are";
+    let what = format!("line {line} is not a message");
+    Finding::new(Code::BadInput, what, fix).because(reason).at("stdin").into()
+}
+
 struct Producer<'a> {
     log: &'a dyn Log,
     args: &'a ProduceArgs,
@@ -92,37 +97,21 @@ impl<'a> Producer<'a> {
         let mut number = 0u64;
         let mut line = Vec::new();
         loop {
-            line.clear();
-            let read = input
-                .by_ref()
-                .take(LINE_BYTES_MAX as u64 + 1)
-                .read_until(b'\n', &mut line)
-                .map_err(|error| Failure::io("cannot read stdin", &error))?;
-            if read == 0 {
-                return self.append().await;
-            }
             number += 1;
-            let taken = self.take_line(number, &line);
+            let taken = match jsonl::read_line(input, &mut line, number) {
+                Ok(false) => return self.append().await,
+                Ok(true) => self.take_line(number, &line),
+                Err(error) => Err(error),
+            };
             // What stands before a bad line is good: append it, then say what is wrong.
             if taken.is_err() || self.is_full() || input.buffer().is_empty() {
                 self.append().await?;
             }
-            taken?;
+            taken.map_err(bad_line)?;
         }
     }
 
-    fn take_line(&mut self, number: u64, line: &[u8]) -> Result<(), Failure> {
-        let bad = |why: String| {
-            let fix = "correct the line and produce again from there; a line is \
-                       {\"value\":\"…\",\"key\":\"…\"}, or use `--values` to take lines as they are";
-            let what = format!("line {number} is not a message");
-            Failure::from(Finding::new(Code::BadInput, what, fix).because(why).at("stdin"))
-        };
-        if line.len() > LINE_BYTES_MAX {
-            return Err(bad(format!("it is longer than {LINE_BYTES_MAX} bytes")));
-        }
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+    fn take_line(&mut self, number: u64, line: &[u8]) -> Result<(), JsonlError> {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
@@ -136,7 +125,10 @@ impl<'a> Producer<'a> {
                 headers: Vec::new(),
             }
         } else {
-            message_line::parse(line, &self.topic, self.args.keep_partitions).map_err(bad)?
+            // Topic and partition of the line are where it came from; it goes where we are told.
+            let record = jsonl::parse_line(line, number, Some(&self.args.topic))?;
+            let partition = record.partition.filter(|_| self.args.keep_partitions);
+            Record { topic: self.topic.clone(), partition, ..record }
         };
         self.batch_bytes += record.payload_bytes();
         self.batch.push(record);

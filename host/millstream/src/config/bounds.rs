@@ -9,7 +9,7 @@ use crate::config::document::Document;
 use crate::finding::{Code, Finding};
 
 /// The word for "no limit" where that is allowed.
-pub const FOREVER: &str = "forever";
+pub(crate) const FOREVER: &str = "forever";
 
 /// A range, and why it has these ends.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ pub struct Bounds<T> {
 
 /// Findings of one file as they come up.
 #[derive(Debug)]
-pub struct Checker<'a> {
+pub(crate) struct Checker<'a> {
     /// The file.
     pub document: &'a Document,
     findings: Vec<Finding>,
@@ -32,22 +32,22 @@ pub struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     /// Nothing found yet.
-    pub fn new(document: &'a Document) -> Self {
+    pub(crate) fn new(document: &'a Document) -> Self {
         Self { document, findings: Vec::new() }
     }
 
     /// Adds a finding about the value of `path`.
-    pub fn value(&mut self, finding: Finding, path: &str) {
+    pub(crate) fn value(&mut self, finding: Finding, path: &str) {
         self.findings.push(self.document.at_value(finding, path));
     }
 
     /// Adds a finding about the key `path`.
-    pub fn key(&mut self, finding: Finding, path: &str) {
+    pub(crate) fn key(&mut self, finding: Finding, path: &str) {
         self.findings.push(self.document.at_key(finding, path));
     }
 
     /// Everything that was found.
-    pub fn into_findings(self) -> Vec<Finding> {
+    pub(crate) fn into_findings(self) -> Vec<Finding> {
         self.findings
     }
 
@@ -73,7 +73,7 @@ impl<'a> Checker<'a> {
     }
 
     /// A duration such as `5s`, `1m 30s`, `250ms`, `7d`.
-    pub fn duration(
+    pub(crate) fn duration(
         &mut self,
         path: &str,
         text: Option<&str>,
@@ -97,7 +97,7 @@ impl<'a> Checker<'a> {
     }
 
     /// A duration, or `forever` as `None`.
-    pub fn retention(
+    pub(crate) fn retention(
         &mut self,
         path: &str,
         text: Option<&str>,
@@ -112,7 +112,7 @@ impl<'a> Checker<'a> {
     }
 
     /// A size such as `64MiB`.
-    pub fn size(
+    pub(crate) fn size(
         &mut self,
         path: &str,
         text: Option<&str>,
@@ -131,7 +131,7 @@ impl<'a> Checker<'a> {
     }
 
     /// A size that is held in memory.
-    pub fn size_in_memory(
+    pub(crate) fn size_in_memory(
         &mut self,
         path: &str,
         text: Option<&str>,
@@ -144,7 +144,7 @@ impl<'a> Checker<'a> {
     }
 
     /// A count.
-    pub fn count(
+    pub(crate) fn count(
         &mut self,
         path: &str,
         value: Option<u32>,
@@ -156,7 +156,7 @@ impl<'a> Checker<'a> {
     }
 
     /// One of a few words.
-    pub fn word<T: Copy>(
+    pub(crate) fn word<T: Copy>(
         &mut self,
         path: &str,
         text: Option<&str>,

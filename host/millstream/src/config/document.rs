@@ -18,9 +18,9 @@ use crate::config::unknown_key;
 use crate::finding::{Code, Finding, SourceSpan};
 
 /// Largest configuration file: a larger one is some other file given by mistake.
-pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Largest file that `${file:…}` takes in: it is meant for a secret.
-pub const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
+pub(crate) const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// The key whose value is a secret by itself, even when it is written into the file.
 const SECRET_KEY: &str = "host.admin_token";
@@ -36,7 +36,7 @@ struct Spans {
 
 /// The file, and where its keys are.
 #[derive(Debug)]
-pub struct Document {
+pub(crate) struct Document {
     file: PathBuf,
     text: String,
     /// By key path: `pipelines.orders.retry.delays[1]`.
@@ -51,7 +51,7 @@ impl Document {
     /// # Errors
     /// Findings for text that is not TOML, `${…}` that cannot be replaced, unknown keys, and values
     /// of the wrong type.
-    pub fn read(
+    pub(crate) fn read(
         file: &Path,
         text: String,
         environment: Environment<'_>,
@@ -79,7 +79,7 @@ impl Document {
     }
 
     /// The folder that relative paths in the file start from.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         match self.file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -87,17 +87,17 @@ impl Document {
     }
 
     /// The file's name as it was given.
-    pub fn file(&self) -> &Path {
+    pub(crate) fn file(&self) -> &Path {
         &self.file
     }
 
     /// Whether the value at `path` came from a variable or a file.
-    pub fn is_substituted(&self, path: &str) -> bool {
+    pub(crate) fn is_substituted(&self, path: &str) -> bool {
         self.substituted.contains(path)
     }
 
     /// `value` as it may be shown: in quotes, or masked if it came from a variable or a file.
-    pub fn shown(&self, path: &str, value: &str) -> String {
+    pub(crate) fn shown(&self, path: &str, value: &str) -> String {
         if self.is_substituted(path) {
             "what `${…}` stands for".to_owned()
         } else {
@@ -106,12 +106,12 @@ impl Document {
     }
 
     /// Puts a finding at the value of `path`, or of the nearest table around it that is there.
-    pub fn at_value(&self, finding: Finding, path: &str) -> Finding {
+    pub(crate) fn at_value(&self, finding: Finding, path: &str) -> Finding {
         self.place(finding, path, |spans| spans.value.clone())
     }
 
     /// Puts a finding at the key of `path`.
-    pub fn at_key(&self, finding: Finding, path: &str) -> Finding {
+    pub(crate) fn at_key(&self, finding: Finding, path: &str) -> Finding {
         self.place(finding, path, |spans| spans.key.clone())
     }
 
@@ -220,7 +220,7 @@ impl Document {
 }
 
 /// `prefix.key`, with keys that are not plain in quotes as TOML has them.
-pub fn join(prefix: &str, key: &str) -> String {
+pub(crate) fn join(prefix: &str, key: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let key = if !key.is_empty() && key.chars().all(plain) {
         Cow::Borrowed(key)

@@ -5,9 +5,9 @@ use crate::config::bounds::Checker;
 use crate::finding::{Code, Finding};
 
 /// Longest name of a topic (Kafka's own limit) or group (it may be part of a topic's name).
-pub const TOPIC_CHARS_MAX: usize = 249;
+pub(crate) const TOPIC_CHARS_MAX: usize = 249;
 /// Longest name of a pipeline or output: it stands in metric labels and log lines.
-pub const NAME_CHARS_MAX: usize = 64;
+pub(crate) const NAME_CHARS_MAX: usize = 64;
 
 /// What is wrong with a topic's name, if anything is: Kafka's rules.
 pub fn topic_problem(name: &str) -> Option<String> {
@@ -42,7 +42,7 @@ fn name_problem(name: &str) -> Option<String> {
 
 /// What a name is for.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A topic.
     Topic,
     /// A consumer group.
@@ -55,7 +55,7 @@ pub enum Kind {
 
 impl Checker<'_> {
     /// Checks the name at `path`; `false` if it is not allowed.
-    pub fn name(&mut self, path: &str, name: &str, kind: Kind) -> bool {
+    pub(crate) fn name(&mut self, path: &str, name: &str, kind: Kind) -> bool {
         let (word, problem) = match kind {
             Kind::Topic => ("topic", topic_problem(name)),
             Kind::Group => ("consumer group", topic_problem(name)),

@@ -13,7 +13,7 @@ use serde::de::{self, Visitor};
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawConfig {
+pub(crate) struct RawConfig {
     /// What concerns the process.
     #[serde(default)]
     pub host: RawHost,
@@ -28,7 +28,7 @@ pub struct RawConfig {
 /// `[host]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawHost {
+pub(crate) struct RawHost {
     /// Folder of the embedded log, compiled plugins and the admin token, relative to the file's
     /// folder. Default `data`.
     pub data_dir: Option<String>,
@@ -42,7 +42,7 @@ pub struct RawHost {
 /// `[log]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawLog {
+pub(crate) struct RawLog {
     /// `embedded` (default): a folder of this machine.
     pub kind: Option<String>,
     /// `always` (default): every write is on disk before it is answered. A duration: at least so
@@ -59,7 +59,7 @@ pub struct RawLog {
 /// `[log] new_topics`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawNewTopics {
+pub(crate) struct RawNewTopics {
     /// Partitions: the most messages of one topic that are handled in order side by side. Default 4.
     pub partitions: Option<u32>,
     /// Messages older than this may be removed, handled or not. Default `forever`.
@@ -73,7 +73,7 @@ pub struct RawNewTopics {
 /// `[pipelines.NAME]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawPipeline {
+pub(crate) struct RawPipeline {
     /// What it reads.
     pub source: RawSource,
     /// The plugin's file, relative to the configuration's folder.
@@ -115,7 +115,7 @@ pub struct RawPipeline {
 /// `source`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawSource {
+pub(crate) struct RawSource {
     /// The topics, at least one.
     pub topics: Vec<String>,
     /// The consumer group. Default: the pipeline's name.
@@ -127,7 +127,7 @@ pub struct RawSource {
 /// `in_flight`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawInFlight {
+pub(crate) struct RawInFlight {
     /// Messages. Default 1000.
     pub messages: Option<u32>,
     /// Bytes. Default `64MiB`; one larger message goes alone.
@@ -137,7 +137,7 @@ pub struct RawInFlight {
 /// `retry`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawRetry {
+pub(crate) struct RawRetry {
     /// The wait before each further attempt. Default `["5s", "30s", "5m"]`; `[]` sends a failed
     /// message to the dead letters at once.
     pub delays: Option<Vec<String>>,
@@ -154,7 +154,7 @@ pub struct RawRetry {
 /// `dead_letter`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawDeadLetter {
+pub(crate) struct RawDeadLetter {
     /// The topic's name. Default `{topic}.dlq`, with `{group}` when several groups read one topic.
     pub topic: Option<String>,
     /// How long dead letters are kept. Default `14d`; `forever` keeps them.
@@ -164,7 +164,7 @@ pub struct RawDeadLetter {
 /// `idempotency`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawIdempotency {
+pub(crate) struct RawIdempotency {
     /// `header:NAME`, `key` or `json:POINTER`.
     pub key: String,
     /// How long a handled key is remembered. Default `7d`; a repeat after that is handled again.
@@ -176,7 +176,7 @@ pub struct RawIdempotency {
 /// `limits`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawLimits {
+pub(crate) struct RawLimits {
     /// Memory of one instance. Default `64MiB`.
     pub memory: Option<String>,
     /// Time of one attempt, by the wall clock. Default `1s`.
@@ -198,7 +198,7 @@ pub struct RawLimits {
 /// `capabilities`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawCapabilities {
+pub(crate) struct RawCapabilities {
     /// Settings the plugin reads by `wasi:config`. Absent: the interface is not granted.
     pub config: Option<BTreeMap<String, Scalar>>,
 }
@@ -206,7 +206,7 @@ pub struct RawCapabilities {
 /// `commit`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawCommit {
+pub(crate) struct RawCommit {
     /// How often what is settled is committed. Default `250ms`; a crash repeats at most so much.
     pub interval: Option<String>,
 }

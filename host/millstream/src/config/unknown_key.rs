@@ -7,13 +7,13 @@ const SIMILARITY_MIN: f64 = 0.7;
 
 /// A key that does not exist where it stands, and those that do.
 #[derive(Debug, PartialEq, Eq)]
-pub struct UnknownKey {
+pub(crate) struct UnknownKey {
     key: String,
     known: Vec<String>,
 }
 
 /// Takes serde's message apart: "unknown field `x`, expected one of `a`, `b`".
-pub fn parse(message: &str) -> Option<UnknownKey> {
+pub(crate) fn parse(message: &str) -> Option<UnknownKey> {
     let rest = message.strip_prefix("unknown field `")?;
     let (key, rest) = rest.split_once('`')?;
     let known = rest.split('`').skip(1).step_by(2).map(str::to_owned).collect();
@@ -22,7 +22,7 @@ pub fn parse(message: &str) -> Option<UnknownKey> {
 
 impl UnknownKey {
     /// The finding for this key at `path` (the key's own path; empty if unknown).
-    pub fn finding(&self, path: &str) -> Finding {
+    pub(crate) fn finding(&self, path: &str) -> Finding {
         let Self { key, known } = self;
         let nearest = nearest(key, known);
         let list = known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");

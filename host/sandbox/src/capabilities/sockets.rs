@@ -17,10 +17,7 @@ const INTERFACES: [(&str, &[&str]); 7] = [
     ("wasi:sockets/network", &["network"]),
     ("wasi:sockets/tcp", &["tcp-socket"]),
     ("wasi:sockets/tcp-create-socket", &[]),
-    (
-        "wasi:sockets/udp",
-        &["udp-socket", "incoming-datagram-stream", "outgoing-datagram-stream"],
-    ),
+    ("wasi:sockets/udp", &["udp-socket", "incoming-datagram-stream", "outgoing-datagram-stream"]),
     ("wasi:sockets/udp-create-socket", &[]),
 ];
 
@@ -44,7 +41,8 @@ pub(crate) fn add_to_linker(
 ) -> wasmtime::Result<()> {
     for (import, item) in component.imports(engine) {
         let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
-        let (Some(own), ComponentItem::ComponentInstance(instance)) = (resources(interface), item.ty)
+        let (Some(own), ComponentItem::ComponentInstance(instance)) =
+            (resources(interface), item.ty)
         else {
             continue;
         };

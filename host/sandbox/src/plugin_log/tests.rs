@@ -45,7 +45,7 @@ fn long_lines_are_cut_and_many_lines_dropped_with_a_note() {
         [
             "Info  stdout: 1234… [5 bytes cut]",
             "Info  a\\u{1b}b: ää… [6 bytes cut]",
-            "Warn  log limit: 2 more lines dropped: at most 2 are kept of one call",
+            "Warn  log limit: 2 more lines dropped: limits.log_lines allows 2 of one call",
         ]
     );
 }
@@ -54,7 +54,8 @@ fn long_lines_are_cut_and_many_lines_dropped_with_a_note() {
 fn a_panic_is_remembered_beyond_the_limit_of_lines() {
     let limits = Limits { log_lines: 0, ..Limits::default() };
     let (log, _) = log(&limits);
-    log.lock().write(Stream::Err, b"\nthread 'main' panicked at src/lib.rs:7:5:\nno price\nfor it\n");
+    log.lock()
+        .write(Stream::Err, b"\nthread 'main' panicked at src/lib.rs:7:5:\nno price\nfor it\n");
     log.lock().write(Stream::Err, b"note: run with `RUST_BACKTRACE=1` to see more\n");
     assert_eq!(log.lock().last_words(), Some("panicked at src/lib.rs:7:5: no price for it"));
 }

@@ -92,10 +92,8 @@ fn a_folder_that_others_can_write_is_refused() {
     let folder = TempDir::new().unwrap();
     let sandbox = cached(folder.path());
     fs::set_permissions(folder.path(), Permissions::from_mode(0o770)).unwrap();
-    let options_here = SandboxOptions {
-        cache_dir: Some(folder.path().to_owned()),
-        ..SandboxOptions::default()
-    };
+    let options_here =
+        SandboxOptions { cache_dir: Some(folder.path().to_owned()), ..SandboxOptions::default() };
     let error = Sandbox::new(options_here).err().expect("refused");
     assert!(matches!(error, SandboxError::Cache(_)), "{error}");
     let expected = format!(

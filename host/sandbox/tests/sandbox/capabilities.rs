@@ -51,10 +51,7 @@ async fn failures_and_destinations_are_handed_on_as_they_are() {
     let mut instance = instance(&plugin).await;
     let ms = Duration::from_millis;
     let outcomes = [
-        (
-            "retry not yet",
-            Outcome::Retry { reason: "not yet".into(), after: Some(ms(2_500)) },
-        ),
+        ("retry not yet", Outcome::Retry { reason: "not yet".into(), after: Some(ms(2_500)) }),
         ("reject no such order", Outcome::Reject { reason: "no such order".into() }),
         (
             "pause database down",
@@ -104,7 +101,9 @@ async fn log_lines_are_bounded_in_number_and_length() {
         [
             format!("Info {at} lines: line 0"),
             format!("Info {at} lines: line 1"),
-            format!("Warn {at} log limit: 11 more lines dropped: at most 2 are kept of one call"),
+            format!(
+                "Warn {at} log limit: 11 more lines dropped: limits.log_lines allows 2 of one call"
+            ),
             format!("Info {at} long: xxxxxxxxxx… [99990 bytes cut]"),
             format!("Info {at} stdout: yyyyyyyyyy… [4095990 bytes cut]"),
         ]

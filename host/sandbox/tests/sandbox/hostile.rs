@@ -54,8 +54,13 @@ async fn deep_recursion_is_a_memory_fault_with_a_bounded_backtrace() {
 
 #[tokio::test]
 async fn huge_outputs_are_oversize() {
-    misbehaves("huge", ample(), FaultKind::Oversize, "hold 2097152 bytes, limits.output allows 1 MiB")
-        .await;
+    misbehaves(
+        "huge",
+        ample(),
+        FaultKind::Oversize,
+        "hold 2097152 bytes, limits.output allows 1 MiB",
+    )
+    .await;
     // Not even copied.
     misbehaves("huger", ample(), FaultKind::Oversize, "the outputs are larger than limits.output")
         .await;
@@ -63,16 +68,16 @@ async fn huge_outputs_are_oversize() {
 
 #[tokio::test]
 async fn countless_outputs_are_oversize() {
-    let reason = "2000 outputs were returned, at most 1000 are allowed";
+    let reason = "2000 outputs were returned, limits.outputs allows 1000";
     misbehaves("countless", ample(), FaultKind::Oversize, reason).await;
     misbehaves("more-countless", ample(), FaultKind::Oversize, "the outputs are larger").await;
 }
 
 #[tokio::test]
 async fn too_many_too_large_and_aliased_headers_are_oversize() {
-    let reason = "output 0 has 65 headers, at most 64 are allowed";
+    let reason = "output 0 has 65 headers, limits.headers allows 64";
     misbehaves("many-headers", ample(), FaultKind::Oversize, reason).await;
-    let reason = "output 0 has headers of 81924 bytes, at most 65536 are allowed";
+    let reason = "output 0 has headers of 81924 bytes, limits.header_bytes allows 64 KiB";
     misbehaves("giant-headers", ample(), FaultKind::Oversize, reason).await;
     let reason = "the outputs are larger than limits.output";
     misbehaves("aliased-headers", ample(), FaultKind::Oversize, reason).await;
@@ -80,8 +85,13 @@ async fn too_many_too_large_and_aliased_headers_are_oversize() {
 
 #[tokio::test]
 async fn invalid_text_cannot_be_read() {
-    misbehaves("invalid-text", ample(), FaultKind::Decode, "what the plugin returned cannot be read")
-        .await;
+    misbehaves(
+        "invalid-text",
+        ample(),
+        FaultKind::Decode,
+        "what the plugin returned cannot be read",
+    )
+    .await;
     misbehaves("invalid-log", ample(), FaultKind::Decode, "a host call failed").await;
 }
 

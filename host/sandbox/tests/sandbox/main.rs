@@ -1,4 +1,10 @@
 //! The sandbox against real guests, well-behaved and hostile (`tests/guests`).
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is a test: what is not as expected ends it"
+)]
 
 mod cache;
 mod capabilities;
@@ -6,6 +12,7 @@ mod hostile;
 mod load;
 mod pool;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,8 +28,14 @@ use millstream_sandbox::{
 /// Enough on a busy machine; tests about time set their own.
 const TIME_AMPLE: Duration = Duration::from_secs(60);
 
+/// Shares compiled code with the other tests and the run before: compiling is most of their time.
 fn sandbox() -> Sandbox {
-    let options = SandboxOptions { instances_max: 16, ..SandboxOptions::default() };
+    sandbox_of(16)
+}
+
+fn sandbox_of(instances_max: u32) -> Sandbox {
+    let cache_dir = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-guests"));
+    let options = SandboxOptions { cache_dir, instances_max, ..SandboxOptions::default() };
     Sandbox::new(options).expect("a sandbox")
 }
 

@@ -3,17 +3,14 @@
 use super::*;
 
 fn small() -> Sandbox {
-    Sandbox::new(SandboxOptions { instances_max: 4, ..SandboxOptions::default() }).unwrap()
+    sandbox_of(4)
 }
 
 #[tokio::test]
 async fn a_plugin_that_does_not_fit_is_refused_when_it_is_loaded() {
     let sandbox = small();
-    let two = |pipeline: &str| PluginOptions {
-        instances: 2,
-        pipeline: pipeline.into(),
-        ..options()
-    };
+    let two =
+        |pipeline: &str| PluginOptions { instances: 2, pipeline: pipeline.into(), ..options() };
     let first = load(&sandbox, "echo", two("orders"));
     let deployed = load(&sandbox, "hostile", two("orders"));
     let error = sandbox.load(guest("echo"), two("billing")).err().expect("refused").to_string();

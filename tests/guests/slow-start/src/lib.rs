@@ -6,11 +6,9 @@ use exports::millstream::plugin::handle::{Failure, Guest, Message, Output};
 
 struct SlowStart;
 
-#[used]
-#[unsafe(link_section = ".init_array")]
-static START: extern "C" fn() = start;
-
-extern "C" fn start() {
+/// Called by the host when it makes an instance.
+#[unsafe(no_mangle)]
+extern "C" fn _initialize() {
     let mut turns = 0_u64;
     loop {
         turns = std::hint::black_box(turns.wrapping_add(1));

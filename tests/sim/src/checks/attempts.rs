@@ -67,7 +67,8 @@ impl Book {
             }
             return;
         }
-        let Some(told) = self.holds(run.host, &facts.partition) else { return };
+        let told = self.holds(run.host, &facts.partition);
+        let Some(told) = told.filter(|told| told.attached) else { return };
         if self.is_all_covered(facts.uid) {
             return self.violate("not attempted again once a commit that covers it held", name);
         }

@@ -1,6 +1,6 @@
 //! Order: first attempts of a lane in the order of offsets, one after the other.
 
-use millstream_core::pipeline_spec::Ordering;
+use millstream_core::pipeline_spec::{Delivery, Ordering};
 
 use crate::book::Book;
 use crate::facts::{End, Facts};
@@ -38,7 +38,7 @@ impl Book {
             return self.violate("first attempts of a lane are in order", what);
         }
         if let Some(last) = last
-            && let Some(waits) = self.waits_in_place(facts, last)
+            && let Some(waits) = self.waits_in_place(facts, run, last)
         {
             let what = format!("{} overtakes {waits}", self.name(facts.uid));
             return self.violate("a partition waits for a retry in place", what);
@@ -47,7 +47,7 @@ impl Book {
     }
 
     /// With retries in place: the message at `last`, if its attempts have not come to an end.
-    fn waits_in_place(&self, facts: &Facts, last: u64) -> Option<String> {
+    fn waits_in_place(&self, facts: &Facts, run: &Run, last: u64) -> Option<String> {
         let spec = &self.scenario.spec;
         if spec.ordering != Ordering::Partition || !spec.retry.in_place {
             return None;
@@ -59,6 +59,10 @@ impl Book {
             matches!(&run.ended, Some((_, Ended::Did(End::Done(_) | End::Reject))))
                 || (run.has_failed() && run.number == limit)
         });
-        (!has_ended && !self.is_duplicate(*uid)).then(|| self.name(*uid))
+        // At most once: what a host had in hand when it ended is lost, and waited for by nobody.
+        let last = message.runs.last().and_then(|id| self.runs.get(id));
+        let lost = self.delivery() == Delivery::AtMostOnce
+            && last.is_none_or(|last| last.host != run.host || last.epoch != run.epoch);
+        (!has_ended && !lost && !self.is_duplicate(*uid)).then(|| self.name(*uid))
     }
 }

@@ -36,7 +36,7 @@ pub struct BuildArgs {
 ///
 /// # Errors
 /// When there is no way to build for Wasm on this machine, or the build fails.
-pub fn run(context: &Context, args: &BuildArgs) -> Result<Exit, Failure> {
+pub(crate) fn run(context: &Context, args: &BuildArgs) -> Result<Exit, Failure> {
     let built = build(&context.terminal, &args.folder)?;
     let path = match &args.out {
         None => built,
@@ -64,7 +64,7 @@ enum Toolchain {
 ///
 /// # Errors
 /// As [`run`].
-pub fn build(terminal: &Terminal, folder: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn build(terminal: &Terminal, folder: &Path) -> Result<PathBuf, Failure> {
     if !folder.join("Cargo.toml").is_file() {
         let fix = "name a plugin's folder, or make one with `millstream plugin new NAME`";
         let what = format!("{} has no Cargo.toml", folder.display());

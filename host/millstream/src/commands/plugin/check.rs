@@ -28,7 +28,7 @@ pub struct CheckArgs {
 ///
 /// # Errors
 /// When the file is no plugin, or not one for the pipeline.
-pub fn run(context: &Context, args: &CheckArgs) -> Result<Exit, Failure> {
+pub(crate) fn run(context: &Context, args: &CheckArgs) -> Result<Exit, Failure> {
     let (sandbox, options) = match &args.pipeline {
         None => (SandboxOptions::default(), PluginOptions::new("check")),
         Some(name) => {

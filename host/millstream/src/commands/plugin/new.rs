@@ -31,7 +31,7 @@ pub struct NewArgs {
 ///
 /// # Errors
 /// When the name is none for a crate, the folder is there already, or cannot be written.
-pub fn run(context: &Context, args: &NewArgs) -> Result<Exit, Failure> {
+pub(crate) fn run(context: &Context, args: &NewArgs) -> Result<Exit, Failure> {
     let name = &args.name;
     if let Some(why) = name_problem(name) {
         let what = format!("{name:?} is not a name for a plugin");

@@ -33,7 +33,7 @@ pub struct TestArgs {
 ///
 /// # Errors
 /// When the plugin does not build or load, a case cannot be read, or one fails.
-pub async fn run(context: &Context, args: &TestArgs) -> Result<Exit, Failure> {
+pub(crate) async fn run(context: &Context, args: &TestArgs) -> Result<Exit, Failure> {
     let folder = args.cases.clone().unwrap_or_else(|| args.folder.join("cases"));
     let cases = cases::read_all(&folder)?;
     let wasm = match &args.wasm {
