@@ -1,1 +1,20 @@
-//! millstream-tests
+//! Support of the tests across crates: the real program as child processes, in a folder of their own.
+//!
+//! Nothing here knows more than a user does, but for [`commits`], which reads what a dead host had
+//! committed. What is not as expected ends the test with what the program said.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "only tests use it: what is not as expected ends them"
+)]
+
+pub mod commits;
+pub mod folder;
+pub mod host;
+pub mod load;
+pub mod mounted;
+pub mod program;
+pub mod topic;
+pub mod waiting;

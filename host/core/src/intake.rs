@@ -55,6 +55,13 @@ struct Owned {
     paused: bool,
 }
 
+impl Owned {
+    /// Whether the source is attached.
+    fn is_started(&self) -> bool {
+        self.status.started.load(Ordering::Acquire)
+    }
+}
+
 /// See the module.
 pub(crate) struct Intake {
     context: Arc<Context>,
@@ -228,6 +235,10 @@ impl Intake {
     /// How much the next poll may take.
     fn room(&self) -> Room {
         if self.budget_full {
+            if self.owned.values().any(|owned| !owned.is_started()) {
+                // A source that is attached just now is not paused yet, and would bring in more.
+                return Room { messages: 0, bytes: 0 };
+            }
             // Only tiers are not paused now, and they have bounds of their own.
             return Room { messages: HELD_MESSAGES_MAX, bytes: HELD_BYTES_MAX };
         }
@@ -259,6 +270,10 @@ impl Intake {
         };
         let part = self.part();
         for (partition, owned) in &mut self.owned {
+            if !owned.is_started() {
+                // Not attached yet: there is nothing to pause.
+                continue;
+            }
             let most = if owned.paused { part / 2 } else { part.saturating_sub(1) };
             let pause = self.budget_full || owned.share.messages() > most;
             if pause != owned.paused {

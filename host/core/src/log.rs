@@ -151,7 +151,8 @@ pub struct Ends {
     pub start: Offset,
     /// The offset after the last message that is readable now.
     pub end: Offset,
-    /// The offset after the last message at all, those of open transactions included.
+    /// The offset after everything that is there, messages of open transactions and markers included:
+    /// no `Batch::next`, and so no commit, is beyond it.
     pub high: Offset,
 }
 

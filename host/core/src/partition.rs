@@ -174,7 +174,7 @@ impl PartitionTask {
             pipeline = %self.context.spec.name, partition = %self.partition,
             from = restored.from, retries = self.tiers.outstanding(), "partition started"
         );
-        self.status.started.store(true, Ordering::Relaxed);
+        self.status.started.store(true, Ordering::Release);
         let mut deadline: Option<Instant> = None;
         loop {
             self.advance(deadline.is_some()).await?;

@@ -4,8 +4,9 @@
 //! understand, without a word. At the end of the youngest journal that is how a write looks that was
 //! under way when the process was killed; anywhere else acknowledged messages would vanish. Here
 //! each journal is read with stricter eyes: every write complete, its checksum right, its seal the
-//! successor of the one before. Only the end of the youngest may be torn, and the caller decides by
-//! the acknowledged number whether that lost anything.
+//! successor of the one before. A journal may end torn (an older one too: the library begins a new
+//! one behind a write that failed on a full disk) if no number is missing behind it; whether one is
+//! missing at the very end the caller decides by the acknowledged number.
 //!
 //! Boundary: knows fjall's journal format of store version 3 (`FJL\x03`), uncompressed, as this
 //! crate writes it. The store's version marker is checked before.
@@ -29,8 +30,8 @@ const SEQUENCE_AHEAD_MAX: u64 = 4096;
 pub(crate) struct Journals {
     /// The number of the last complete write; `None` if they hold none.
     pub(crate) last: Option<u64>,
-    /// Where the youngest journal stops making sense.
-    pub(crate) torn: Option<Torn>,
+    /// The journals that end in something else than a complete write.
+    pub(crate) torn: Vec<Torn>,
 }
 
 /// A journal whose end is not a complete write.
@@ -79,60 +80,59 @@ pub(crate) fn inspect(folder: &Path) -> Result<Journals, JournalError> {
         }
     }
     paths.sort();
-    let mut journals = Journals::default();
-    let mut before: Option<u64> = None;
-    let youngest = paths.last().map(|(id, _)| *id);
-    if youngest.is_none() {
+    if paths.is_empty() {
         let damage = Damage("it has no journal".to_owned());
         return Err(JournalError::Damaged { path: folder.to_owned(), at: 0, damage });
     }
+    let mut journals = Journals::default();
+    let mut before: Option<u64> = None;
     for (id, path) in paths {
         if before.is_some_and(|before| id != before + 1) {
             let damage = Damage(format!("the journal before {id}.jnl is missing"));
             return Err(JournalError::Damaged { path, at: 0, damage });
         }
         before = Some(id);
-        let torn = inspect_one(&path, &mut journals.last)?;
-        match torn {
-            Some(torn) if Some(id) == youngest => journals.torn = Some(torn),
-            Some(Torn { path, at, damage }) => {
-                return Err(JournalError::Damaged { path, at, damage });
-            }
-            None => {}
-        }
+        inspect_one(path, &mut journals)?;
     }
     Ok(journals)
 }
 
-fn inspect_one(path: &Path, last: &mut Option<u64>) -> Result<Option<Torn>, JournalError> {
-    let io_error = |error| JournalError::Io { path: path.to_owned(), error };
-    let file = File::open(path).map_err(io_error)?;
+fn inspect_one(path: PathBuf, journals: &mut Journals) -> Result<(), JournalError> {
+    let io_error = |error| JournalError::Io { path: path.clone(), error };
+    let file = File::open(&path).map_err(io_error)?;
     let length = file.metadata().map_err(io_error)?.len();
     let mut source =
         Source { reader: BufReader::with_capacity(256 * 1024, file), at: 0, length, item: vec![] };
-    let mut floor = 0;
+    let mut sequence = 0;
     loop {
         let at = source.at;
         match source.write() {
             Ok(Some(write)) => {
-                let expected = last.map_or(write.seal.number, |last| last + 1);
-                let damage = if write.seal.number != expected {
-                    format!("write {} stands where {expected} belongs", write.seal.number)
-                } else if !write.sequence_is_plausible(floor) {
-                    format!("write {expected} has sequence number {}", write.sequence)
-                } else {
-                    *last = Some(write.seal.number);
-                    floor = write.sequence;
-                    continue;
-                };
-                let damage = Damage(damage);
-                return Ok(Some(Torn { path: path.to_owned(), at, damage }));
+                let number = write.seal.number;
+                let expected = journals.last.map_or(number, |last| last + 1);
+                if number != expected {
+                    // What is missing stood at the torn end before, or was cut out here.
+                    let damage = Damage(format!("write {number} follows where {expected} belongs"));
+                    return Err(match journals.torn.pop() {
+                        Some(Torn { path, at, damage }) => {
+                            JournalError::Damaged { path, at, damage }
+                        }
+                        None => JournalError::Damaged { path, at, damage },
+                    });
+                }
+                if !write.sequence_is_plausible(sequence) {
+                    let damage = format!("write {number} has sequence number {}", write.sequence);
+                    return Err(JournalError::Damaged { path, at, damage: Damage(damage) });
+                }
+                journals.last = Some(number);
+                sequence = write.sequence;
             }
             // The rest of the file is reserved space.
-            Ok(None) => return Ok(None),
+            Ok(None) => return Ok(()),
             Err(ReadError::Io(error)) => return Err(io_error(error)),
             Err(ReadError::Damage(damage)) => {
-                return Ok(Some(Torn { path: path.to_owned(), at, damage }));
+                journals.torn.push(Torn { path, at, damage });
+                return Ok(());
             }
         }
     }

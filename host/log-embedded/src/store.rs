@@ -24,8 +24,6 @@ use crate::journal::{self, JournalError};
 use crate::options::{EmbeddedOptions, OpenError};
 
 const KEYSPACES: [&str; 3] = ["messages", "state", "marks"];
-/// Where a journal's cut end is kept until it is known that nothing is lost by it.
-const TORN_FILE: &str = "torn.jnl";
 /// Values from here on go to blob files.
 const BLOB_BYTES_MIN: u32 = 4 * 1024;
 /// The library stops writers for 100 ms at 4; waiting before that keeps the pause short.
@@ -114,17 +112,17 @@ impl Store {
             JournalError::Io { path, error } => open_error(&path, error),
             damaged @ JournalError::Damaged { .. } => folder.damaged(damaged.to_string()),
         })?;
-        let mut kept = None;
-        if let Some(torn) = &journals.torn {
+        let mut kept = Vec::new();
+        for torn in &journals.torn {
             if journals.last.is_some_and(|last| last < required) {
                 return Err(folder.damaged(torn_text(torn, required)));
             }
             // Without a complete write in the journals only the tables tell whether this cut loses
             // anything, and they can be asked when the store is open: keep what is cut until then.
             if journals.last.is_none() && required > 0 {
-                let copy = folder.path().join(TORN_FILE);
+                let copy = torn.path.with_extension("torn");
                 std::fs::copy(&torn.path, &copy).map_err(|error| open_error(&copy, error))?;
-                kept = Some((copy, torn));
+                kept.push((copy, torn));
             }
             tracing::info!(
                 journal = %torn.path.display(),
@@ -140,20 +138,18 @@ impl Store {
         let complete = seal >= required && journals.last.is_none_or(|last| last == seal);
         if !complete {
             let folder = store.close_for_damage();
-            let what = match &kept {
-                Some((copy, torn)) => {
-                    std::fs::rename(copy, &torn.path)
-                        .map_err(|error| open_error(&torn.path, error))?;
-                    torn_text(torn, required)
-                }
-                None => format!(
-                    "its last write is number {seal}, though number {written} was written and \
-                     {required} acknowledged"
-                ),
-            };
+            let mut what = format!(
+                "its last write is number {seal}, though number {written} was written and \
+                 {required} acknowledged"
+            );
+            for (copy, torn) in kept {
+                std::fs::rename(copy, &torn.path)
+                    .map_err(|error| open_error(&torn.path, error))?;
+                what = torn_text(torn, required);
+            }
             return Err(OpenError::Damaged { folder, what });
         }
-        if let Some((copy, _)) = kept {
+        for (copy, _) in kept {
             std::fs::remove_file(&copy).map_err(|error| open_error(&copy, error))?;
         }
         if seal < acknowledged.last().written {

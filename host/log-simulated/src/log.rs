@@ -136,6 +136,10 @@ impl SimLog {
         let plan = self.shared.lock().plan(self.host, call, store);
         let Some(Plan { fate, before, after }) = plan else { return self.die().await };
         pass(before).await;
+        if !self.shared.lock().hosts.get(&self.host).is_some_and(|h| h.alive) {
+            // Another call of this host was its last.
+            return self.die().await;
+        }
         match fate {
             Fate::Refused => {
                 pass(after).await;

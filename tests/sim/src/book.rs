@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_core::log::Commit;
-use millstream_core::message::{Offset, Partition, Topic};
+use millstream_core::message::{EpochMs, Offset, Partition, Topic};
 use millstream_core::pipeline_spec::{Delivery, Ordering};
 use millstream_log_simulated::{Epoch, HostId};
 
@@ -25,7 +25,10 @@ pub(crate) struct Carrier {
     /// Attempts made, as written there; 0 at the source.
     pub(crate) attempts: u32,
     pub(crate) writer: Option<HostId>,
+    /// When it became readable.
     pub(crate) written: Duration,
+    /// The log's time of it.
+    pub(crate) timestamp: EpochMs,
 }
 
 #[derive(Debug)]
@@ -81,6 +84,16 @@ pub(crate) struct Book {
     pub(crate) marked: BTreeMap<(Partition, Bytes), BTreeSet<Offset>>,
     pub(crate) in_flight: BTreeMap<HostId, BTreeMap<(Partition, Offset), usize>>,
     pub(crate) last_activity: Duration,
+    /// The last run in each lane, by host.
+    pub(crate) last_in_lane: BTreeMap<(HostId, Lane), RunId>,
+    /// How far each host's wall clock is ahead of the cluster's.
+    pub(crate) skews: BTreeMap<HostId, Duration>,
+    /// Up to which message a lane has outputs in a partition.
+    pub(crate) sent_up_to: BTreeMap<(Lane, Partition), Offset>,
+    /// Since when a host has been asked to give a partition back.
+    pub(crate) revoked: BTreeMap<(HostId, Partition), Duration>,
+    /// A host ended with messages in hand, or cancelled some: at most once may lose them.
+    pub(crate) lossy: bool,
     kinds: BTreeMap<Topic, Kind>,
 }
 
@@ -113,6 +126,11 @@ impl Book {
             marked: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             last_activity: Duration::ZERO,
+            last_in_lane: BTreeMap::new(),
+            skews: BTreeMap::new(),
+            sent_up_to: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            lossy: false,
             kinds: BTreeMap::new(),
         }
     }

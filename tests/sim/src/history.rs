@@ -66,12 +66,17 @@ impl History {
             host,
             epoch: told.filter(|told| told.attached).map(|told| told.epoch),
             number: context.attempt,
+            started: at,
             ended: None,
             outputs: std::collections::BTreeMap::new(),
         };
         book.check_attempt(&facts, &run);
         book.check_order(&facts, &run);
+        book.check_waits(&facts, &run);
         let id = RunId(book.runs.len() as u64 + 1);
+        if let Some(lane) = book.lane(&facts) {
+            book.last_in_lane.insert((host, lane), id);
+        }
         book.runs.insert(id, run);
         book.running.insert(id);
         book.last_activity = at;
@@ -104,7 +109,10 @@ impl Observer for History {
             book.trace.line(at, &text);
         }
         match happening {
-            Happening::Called { .. } | Happening::ToldRevoked { .. } => {}
+            Happening::Called { .. } => {}
+            Happening::ToldRevoked { host, partition } => {
+                book.revoked.entry((*host, (*partition).clone())).or_insert(at);
+            }
             Happening::Attached { host, partition, .. } => {
                 if let Some(told) = book.told.get_mut(&(*host, (*partition).clone())) {
                     told.attached = true;
@@ -121,10 +129,16 @@ impl Observer for History {
                 book.told.insert((*host, (*partition).clone()), told);
             }
             Happening::ToldLost { host, partition } | Happening::Released { host, partition } => {
+                let revoked = book.revoked.remove(&(*host, (*partition).clone()));
+                let drain = book.scenario.spec.drain;
+                // Released without being asked, too late or not at all: something was cut short.
+                book.lossy |= revoked.is_none_or(|since| at >= since + drain)
+                    || matches!(happening, Happening::ToldLost { .. });
                 book.told.remove(&(*host, (*partition).clone()));
                 book.forget_in_flight(*host, Some(partition));
             }
             Happening::Crashed { host } => {
+                book.revoked.retain(|(h, _), _| h != host);
                 book.told.retain(|(h, _), _| h != host);
                 book.forget_in_flight(*host, None);
             }

@@ -53,7 +53,8 @@ pub struct World {
 #[derive(Debug)]
 enum LifeEnd {
     Died,
-    Ran(Result<(), PipelineError>),
+    /// With how long it took since it was asked to stop, if it was.
+    Ran(Result<(), PipelineError>, Option<Duration>),
     DidNotStop,
 }
 
@@ -107,6 +108,7 @@ async fn life(world: &World, orders: &mut watch::Receiver<Order>, draw: &mut Dra
     world.history.note(&format!("{id} starts"));
     let (trigger, shutdown) = Shutdown::new();
     let skew = Duration::from_millis(draw.below(3_000));
+    world.history.book().skews.insert(id, skew);
     let store = Arc::new(log.clone());
     let log: Arc<dyn Log> = match &world.plant {
         Some(plant) => plant(Arc::new(log)),
@@ -130,6 +132,16 @@ async fn life(world: &World, orders: &mut watch::Receiver<Order>, draw: &mut Dra
     let polls_left = (by_polls && !calm).then_some(polls);
     let root = DropAfter { root: Some(Box::pin(root)), polls_left };
     let end = live(world, orders, trigger, root, id).await;
+    if let LifeEnd::Ran(Ok(()), Some(took)) = &end
+        && *took < world.scenario.spec.drain
+    {
+        // Not a moment later: burying is a crash to the book.
+        if calm {
+            world.history.book().check_stopped(id);
+        }
+    } else {
+        world.history.book().lossy = true;
+    }
     world.cluster.bury(id);
     world.history.note(&format!("{id} is gone: {end:?}"));
     judge(world, end, calm);
@@ -142,15 +154,17 @@ async fn live(
     mut root: DropAfter<impl Future<Output = Result<(), PipelineError>>>,
     id: HostId,
 ) -> LifeEnd {
-    let mut deadline: Option<Instant> = None;
+    let mut asked: Option<Instant> = None;
+    let stop_within = world.scenario.spec.drain + STOP_SLACK;
     loop {
         tokio::select! {
             biased;
             () = world.cluster.dead(id) => return LifeEnd::Died,
             ended = &mut root => {
-                return ended.map_or(LifeEnd::Died, LifeEnd::Ran);
+                let took = asked.map(|asked| asked.elapsed());
+                return ended.map_or(LifeEnd::Died, |ended| LifeEnd::Ran(ended, took));
             }
-            changed = orders.changed(), if deadline.is_none() => {
+            changed = orders.changed(), if asked.is_none() => {
                 let order = *orders.borrow_and_update();
                 match order {
                     Order::Run => {}
@@ -158,14 +172,14 @@ async fn live(
                     Order::Stop(_) | Order::End => {
                         world.history.note(&format!("{id} is asked to stop"));
                         trigger.request();
-                        deadline = Some(Instant::now() + world.scenario.spec.drain + STOP_SLACK);
+                        asked = Some(Instant::now());
                     }
                 }
                 if changed.is_err() {
                     return LifeEnd::Died;
                 }
             }
-            () = until(deadline) => return LifeEnd::DidNotStop,
+            () = until(asked.map(|asked| asked + stop_within)) => return LifeEnd::DidNotStop,
         }
     }
 }
@@ -180,15 +194,15 @@ async fn until(deadline: Option<Instant>) {
 fn judge(world: &World, end: LifeEnd, began_calm: bool) {
     let mut book = world.history.book();
     match end {
-        LifeEnd::Died | LifeEnd::Ran(Ok(())) => {}
+        LifeEnd::Died | LifeEnd::Ran(Ok(()), _) => {}
         // No fault of the log is one that a person must see to.
-        LifeEnd::Ran(Err(error @ (PipelineError::Stopped(_) | PipelineError::Bug(_)))) => {
+        LifeEnd::Ran(Err(error @ (PipelineError::Stopped(_) | PipelineError::Bug(_))), _) => {
             book.violate("no fault that passes stops the pipeline", error.to_string());
         }
-        LifeEnd::Ran(Err(error)) if began_calm => {
+        LifeEnd::Ran(Err(error), _) if began_calm => {
             book.violate("without faults the pipeline does not stop", error.to_string());
         }
-        LifeEnd::Ran(Err(PipelineError::Fenced(_))) => {}
+        LifeEnd::Ran(Err(PipelineError::Fenced(_)), _) => {}
         LifeEnd::DidNotStop => {
             let drain = world.scenario.spec.drain;
             let what = format!("not after {:?} beyond the drain of {drain:?}", STOP_SLACK);

@@ -43,6 +43,8 @@ pub struct Run {
     pub epoch: Option<Epoch>,
     /// The attempt's number, from 1.
     pub number: u32,
+    /// When it began.
+    pub started: Duration,
     /// When it ended, and how.
     pub ended: Option<(Duration, Ended)>,
     /// How often each of its outputs became readable.

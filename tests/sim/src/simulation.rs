@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::message::Partition;
 use millstream_log_simulated::{Draw, Faults, Patience, SimCluster};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -209,6 +208,14 @@ async fn calm(
     world.cluster.spare_hosts();
     world.cluster.set_faults(Faults { latency_ms_max: draw.below(6), ..Faults::default() });
     let begin = Instant::now();
+    if draw.chance(300) {
+        // A stop without faults, in the midst of it.
+        let wait = Duration::from_millis(draw.between(0, 3_000));
+        watched(world, tokio::time::sleep(wait)).await;
+        if let Some(order) = draw.pick(orders) {
+            order.send_replace(Order::Stop(u64::MAX));
+        }
+    }
     let settling = async {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -233,10 +240,7 @@ async fn calm(
     }
     let stopping = async { while hosts.join_next().await.is_some() {} };
     watched(world, stopping).await;
-    let mut book = world.history.book();
-    book.check_end();
-    let sources: Vec<Partition> = book.at.keys().cloned().collect();
-    book.check_stopped(&sources);
+    world.history.book().check_end();
 }
 
 fn drawn(scenario: &Scenario) -> String {

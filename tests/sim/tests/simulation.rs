@@ -52,14 +52,13 @@ fn the_same_seed_gives_the_same_history() {
     }
 }
 
-/// Finds a planted bug within so many seeds, for the reason it was planted for.
+/// A planted bug shows within so many seeds, as one of these broken promises.
 fn is_found(bug: Bug, seeds: u64, promises: &[&str]) {
     let options = Options { plant: Some(bug.plant()), ..Options::default() };
-    let report = first_broken(0, seeds, &options);
-    let report = report.unwrap_or_else(|| panic!("{bug:?} was not found in {seeds} seeds"));
-    let violation = report.violation.unwrap_or_default();
-    let expected = promises.iter().any(|promise| violation.starts_with(promise));
-    assert!(expected, "{bug:?} was found as: {violation}");
+    let found: Vec<String> =
+        (0..seeds).filter_map(|seed| run(seed, &options).violation).collect();
+    let expected = |violation: &String| promises.iter().any(|p| violation.starts_with(p));
+    assert!(found.iter().any(expected), "{bug:?} was not found in {seeds} seeds, but: {found:?}");
 }
 
 #[test]

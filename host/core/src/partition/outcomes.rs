@@ -15,8 +15,10 @@ use crate::settle::{self, Acknowledged, Ending, Ruling, Settling};
 
 use super::PartitionTask;
 
-/// Appends under way at once (`at_least_once`). They begin in order, so outputs keep it.
-const APPENDS_MAX: usize = 4;
+/// Appends under way at once for a partition: one. With two, the second could be in the log before the
+/// first that failed and is tried again, and outputs of a key would change places. What is settled
+/// meanwhile goes with the next, so batches grow as the log gets slower.
+const APPENDS_MAX: usize = 1;
 
 /// How a lane goes on after its part of a batch.
 #[derive(Clone, Copy)]
@@ -167,7 +169,6 @@ impl PartitionTask {
             Box::pin(settle::append(self.context.clone(), settling))
                 as futures::future::BoxFuture<'static, _>
         };
-        // The first poll hands the records to the log, so that appends begin in order.
         match futures::poll!(&mut appending) {
             std::task::Poll::Ready(acknowledged) => self.on_acknowledged(acknowledged?),
             std::task::Poll::Pending => self.appending.push(appending),

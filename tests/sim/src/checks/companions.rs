@@ -11,6 +11,8 @@ use crate::book::{Book, Carrier};
 use crate::facts::{End, Facts, Uid, is_hosts, number};
 use crate::runs::{Ended, Run};
 
+use super::waits::delay_after;
+
 const DEAD_LETTER_HEADERS: [&str; 6] = [
     "__dlq.errors.topic",
     "__dlq.errors.partition",
@@ -43,12 +45,14 @@ impl Book {
             );
             self.violate("what is retried has failed and may be attempted again", what);
         }
+        self.check_tier(uid, attempts, message);
         let carrier = Carrier {
             partition: message.source(),
             offset: message.offset,
             attempts,
             writer: Some(host),
             written: at,
+            timestamp: message.timestamp,
         };
         if self.delivery() == Delivery::ExactlyOnce
             && self.messages.get(&uid).is_some_and(|m| {
@@ -64,6 +68,24 @@ impl Book {
         }
     }
 
+    /// The next attempt's delay, or the smallest that is not shorter than what was asked for.
+    fn check_tier(&mut self, uid: Uid, attempts: u32, message: &Message) {
+        let spec = &self.scenario.spec;
+        let expected = |run: &Run| match &run.ended {
+            Some((_, Ended::Did(end))) => delay_after(&spec.retry.delays, attempts, end),
+            _ => None,
+        };
+        let run = self.runs_of(uid).find(|run| run.number == attempts && run.has_failed());
+        let Some(delay) = run.and_then(expected) else { return };
+        let source = self.messages.get(&uid).map(|m| m.facts.partition.topic.clone());
+        let topic = source.map(|source| spec.retry.topic.topic(&source, &spec.group, Some(delay)));
+        if topic.as_ref() != Some(&message.topic) {
+            let what =
+                format!("{} goes to {}, not to {topic:?}", self.name(uid), message.position());
+            self.violate("a retry takes the tier of its delay", what);
+        }
+    }
+
     /// A dead letter.
     pub(crate) fn check_dead_letter(&mut self, uid: Uid, source: &Topic, message: &Message) {
         self.check_whole(uid, source, message);
@@ -71,6 +93,18 @@ impl Book {
         for header in DEAD_LETTER_HEADERS {
             if !message.headers.iter().any(|h| h.name == header) {
                 self.violate("a dead letter is whole", format!("{name} has no header {header}"));
+            }
+        }
+        let Some(facts) = self.messages.get(&uid).map(|m| m.facts.clone()) else { return };
+        for (header, expected) in [
+            ("__dlq.errors.topic", facts.partition.topic.to_string()),
+            ("__dlq.errors.partition", facts.partition.number.to_string()),
+            ("__dlq.errors.offset", facts.offset.unwrap_or_default().to_string()),
+        ] {
+            let value = message.headers.iter().find(|h| h.name == header).map(|h| &h.value);
+            if value != Some(&Bytes::from(expected.clone())) {
+                let what = format!("{name}: expected {header} to be {expected}, saw {value:?}");
+                self.violate("a dead letter is whole", what);
             }
         }
         let limit = self.scenario.attempts_max();

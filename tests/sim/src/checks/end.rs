@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use millstream_core::message::Partition;
 use millstream_core::pipeline_spec::Delivery;
+use millstream_log_simulated::HostId;
 
 use crate::book::Book;
 use crate::facts::Uid;
@@ -25,9 +25,8 @@ impl Book {
 
     /// The verdict on a simulation that came to its end.
     pub(crate) fn check_end(&mut self) {
-        let at_most_once = self.delivery() == Delivery::AtMostOnce;
         // What was committed and not handled when a host died is lost, as promised.
-        let loss_excused = at_most_once && self.scenario.repeats_excused;
+        let loss_excused = self.delivery() == Delivery::AtMostOnce && self.lossy;
         if let Some(uid) = self.first_unfinished().filter(|_| !loss_excused) {
             let what = format!("{} is neither handled nor dead nor a duplicate", self.name(uid));
             self.violate("no message is lost", what);
@@ -41,16 +40,21 @@ impl Book {
         }
     }
 
-    /// Everything settled that is not committed, of partitions that a host gave up in order.
-    pub(crate) fn check_stopped(&mut self, partitions: &[Partition]) {
-        let settled = self.messages.values().find_map(|message| {
-            let uid = message.facts.uid;
-            let ended = partitions.contains(&message.facts.partition)
-                && (self.is_done(uid) || message.dead_letters > 0);
-            let left = message.carriers.iter().find(|c| !self.is_covered(&c.partition, c.offset));
-            left.filter(|_| ended).map(|c| format!("{} at {}@{}", self.name(uid), c.partition, c.offset))
+    /// A host stopped in order and in time, and nothing failed meanwhile: what it had handled
+    /// must be committed where it was read from.
+    pub(crate) fn check_stopped(&mut self, host: HostId) {
+        let left = self.runs.values().find(|run| {
+            let Some(message) = self.messages.get(&run.uid) else { return false };
+            // In place the source is what is read again.
+            let in_place = self.scenario.spec.retry.in_place;
+            let read_from = message.carriers.iter().filter(|c| {
+                c.attempts + 1 == run.number || (in_place && c.attempts == 0)
+            });
+            run.host == host
+                && run.is_done_and_sent()
+                && !read_from.clone().any(|c| self.is_covered(&c.partition, c.offset))
         });
-        if let Some(what) = settled {
+        if let Some(what) = left.map(|run| format!("{host} and {}", self.name(run.uid))) {
             self.violate("a clean stop leaves everything settled committed", what);
         }
     }

@@ -8,4 +8,5 @@ mod in_flight;
 mod marks;
 mod order;
 mod outputs;
+mod waits;
 mod written;

@@ -1,6 +1,6 @@
 //! Outputs: only of attempts that were done, and in exactly once each of them once.
 
-use millstream_core::message::Message;
+use millstream_core::message::{Message, Partition};
 use millstream_core::pipeline_spec::Delivery;
 use millstream_log_simulated::HostId;
 
@@ -38,10 +38,34 @@ impl Book {
             let what = format!("{name}, made by {:?}", self.runs.get(&id));
             self.violate("only what a handled message sent is sent", what);
         }
+        if !repeated {
+            self.check_output_order(uid, &message.source(), &name);
+        }
         if exactly_once && (repeated || another) {
             self.violate("exactly once: each output once", name);
         } else if repeated && !self.scenario.repeats_excused {
             self.violate("without trouble each output once", name);
         }
+    }
+
+    /// Messages of a lane that succeed at once send in their order; across retries that is not
+    /// promised yet.
+    fn check_output_order(&mut self, uid: Uid, to: &Partition, name: &str) {
+        let Some(message) = self.messages.get(&uid) else { return };
+        let (lane, offset) = (self.lane(&message.facts), message.facts.offset);
+        let runs = message.runs.iter().filter_map(|id| self.runs.get(id));
+        let at_once = runs.clone().all(|run| run.number == 1);
+        let first = runs.filter(|run| !run.outputs.is_empty()).count() <= 1;
+        let (Some(lane), Some(offset)) = (lane, offset) else { return };
+        if !at_once || !first {
+            return;
+        }
+        let last = self.sent_up_to.entry((lane, to.clone())).or_insert(offset);
+        if *last <= offset {
+            *last = offset;
+            return;
+        }
+        let what = format!("{name}, after those of offset {last}");
+        self.violate("outputs of a lane are in order", what);
     }
 }

@@ -63,6 +63,7 @@ impl Book {
                 attempts: 0,
                 writer: None,
                 written: at,
+                timestamp: message.timestamp,
             });
         }
     }

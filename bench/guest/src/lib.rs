@@ -1,0 +1,7 @@
+//! The handler of `passthrough.rs` as a plugin.
+
+use millstream_plugin::handler;
+
+mod passthrough;
+
+handler!(passthrough::handle);

@@ -1,0 +1,39 @@
+//! Figures: what several rounds of one measurement came to.
+
+use serde::Serialize;
+
+/// The median of some rounds, and how far apart they were.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Rounds {
+    /// The middle one; of an even number, the mean of the middle two.
+    pub(crate) median: f64,
+    /// The smallest.
+    pub(crate) min: f64,
+    /// The largest.
+    pub(crate) max: f64,
+}
+
+impl Rounds {
+    /// What these rounds came to; `None` if there are none.
+    pub(crate) fn of(mut rounds: Vec<f64>) -> Option<Self> {
+        rounds.sort_by(f64::total_cmp);
+        let upper = *rounds.get(rounds.len() / 2)?;
+        let lower = *rounds.get((rounds.len() - 1) / 2)?;
+        let (min, max) = (*rounds.first()?, *rounds.last()?);
+        Some(Self { median: f64::midpoint(lower, upper), min, max })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_whatever_the_order() {
+        let odd = Rounds::of(vec![9.0, 1.0, 2.0]).unwrap();
+        assert_eq!(odd, Rounds { median: 2.0, min: 1.0, max: 9.0 });
+        let even = Rounds::of(vec![4.0, 1.0, 2.0, 100.0]).unwrap();
+        assert!((even.median - 3.0).abs() < 1e-9, "the mean of 2 and 4, not {}", even.median);
+        assert_eq!(Rounds::of(Vec::new()), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! The messages that are measured: values of a set size that do not compress to nothing, few enough
+//! keys that they repeat, one header as a trace would have it.
+
+use bytes::Bytes;
+use millstream_core::message::{EpochMs, Header, Message, Record, Topic};
+
+/// How many different keys there are.
+pub(crate) const KEYS: u64 = 10_000;
+
+/// The value of most measurements.
+pub(crate) const VALUE_BYTES: usize = 200;
+
+/// The value of message `number`: hexadecimal digits, different for each.
+pub(crate) fn value(number: u64, bytes: usize) -> Bytes {
+    let mut text = Vec::with_capacity(bytes + 16);
+    let mut state = number;
+    while text.len() < bytes {
+        // The constants of a 64-bit linear congruential generator (Knuth's MMIX).
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text.extend_from_slice(format!("{state:016x}").as_bytes());
+    }
+    text.truncate(bytes);
+    Bytes::from(text)
+}
+
+/// The key of message `number`.
+pub(crate) fn key(number: u64) -> Bytes {
+    Bytes::from(format!("order-{:05}", number.wrapping_mul(2_654_435_761) % KEYS))
+}
+
+/// The header of message `number`.
+pub(crate) fn header(number: u64) -> Header {
+    let text = format!("00-{number:032x}-{number:016x}-01");
+    Header::new("traceparent", text.into_bytes())
+}
+
+/// Message `number` of a topic, to be appended.
+pub(crate) fn record(topic: &Topic, number: u64, timestamp: EpochMs) -> Record {
+    Record {
+        topic: topic.clone(),
+        partition: None,
+        timestamp: Some(timestamp),
+        key: Some(key(number)),
+        value: Some(value(number, VALUE_BYTES)),
+        headers: vec![header(number)],
+    }
+}
+
+/// Message `number`, as a log would hand it over.
+pub(crate) fn message(topic: &Topic, number: u64, value_bytes: usize, bare: bool) -> Message {
+    Message {
+        topic: topic.clone(),
+        partition: 0,
+        offset: number,
+        timestamp: 1_700_000_000_000,
+        key: (!bare).then(|| key(number)),
+        value: Some(value(number, value_bytes)),
+        headers: if bare { Vec::new() } else { vec![header(number)] },
+    }
+}
