@@ -32,7 +32,8 @@ fn build() -> anyhow::Result<PathBuf> {
     cargo.args(["build", "--quiet", "--release", "--locked", "--target", TARGET, "--target-dir"]);
     cargo.arg(&target);
     // What the host's build has in its environment for itself.
-    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC", "CARGO"] {
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC", "CARGO"]
+    {
         cargo.env_remove(variable);
     }
     let status = cargo.status().context("cargo cannot be run to build bench/guest")?;

@@ -16,7 +16,8 @@ pub(crate) fn value(number: u64, bytes: usize) -> Bytes {
     let mut state = number;
     while text.len() < bytes {
         // The constants of a 64-bit linear congruential generator (Knuth's MMIX).
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         text.extend_from_slice(format!("{state:016x}").as_bytes());
     }
     text.truncate(bytes);

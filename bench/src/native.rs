@@ -58,8 +58,7 @@ impl Instance for NativeInstance {
 
 /// The message as the handler wants it: owned, so copied once, as into a guest's memory.
 fn own(message: &Message, context: AttemptContext) -> sdk::Message {
-    let header =
-        |h: &Header| sdk::Header { name: h.name.to_string(), value: h.value.to_vec() };
+    let header = |h: &Header| sdk::Header { name: h.name.to_string(), value: h.value.to_vec() };
     sdk::Message {
         topic: message.topic.to_string(),
         partition: message.partition,

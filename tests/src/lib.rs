@@ -11,9 +11,9 @@
 )]
 
 pub mod commits;
+pub mod draw;
 pub mod folder;
 pub mod host;
-pub mod load;
 pub mod mounted;
 pub mod program;
 pub mod topic;

@@ -4,6 +4,6 @@
 use millstream_plugin::{Failure, Message, Output};
 
 /// Sends each message on as it is.
-pub fn handle(message: Message) -> Result<Output, Failure> {
+pub(crate) fn handle(message: Message) -> Result<Output, Failure> {
     Ok(message.into())
 }

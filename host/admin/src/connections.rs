@@ -79,9 +79,13 @@ async fn connection(
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut served = std::pin::pin!(served);
+    let told_to_stop = async move {
+        // An error says that the server is gone, which comes to the same.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
     let result = tokio::select! {
         result = &mut served => result,
-        _ = stopped.wait_for(|stopped| *stopped) => {
+        () = told_to_stop => {
             served.as_mut().graceful_shutdown();
             served.await
         }

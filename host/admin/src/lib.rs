@@ -20,6 +20,8 @@
 
 mod connections;
 mod failure;
+#[cfg(test)]
+mod fake_log;
 mod guard;
 mod limits;
 mod log_api;

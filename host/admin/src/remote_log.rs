@@ -5,7 +5,7 @@
 //! the host's alone.
 //!
 //! Limits: an append is sent in chunks of about 4 MiB, so part of a large one may have happened when a
-//! later chunk fails; a record that fits in no request is refused as too large.
+//! later chunk fails; a record that fits in no request is refused.
 
 use std::sync::Arc;
 
@@ -130,9 +130,12 @@ impl Log for RemoteLog {
         for (index, record) in records.iter().enumerate() {
             let json_bytes = json_bytes_max(record);
             if json_bytes > BODY_BYTES_MAX - 64 {
-                let topic = record.topic.clone();
-                let (size_bytes, max_bytes) = (record.payload_bytes(), BODY_BYTES_MAX / 6);
-                let error = RecordError::TooLarge { topic, size_bytes, max_bytes };
+                let error = RecordError::Denied {
+                    topic: record.topic.clone(),
+                    reason: format!(
+                        "the record takes up to {json_bytes} bytes as JSON, and a request to a running host at most {BODY_BYTES_MAX}: stop the host to write it"
+                    ),
+                };
                 if let Some(slot) = results.get_mut(index) {
                     *slot = Some(Err(error));
                 }

@@ -261,7 +261,11 @@ impl<'a> DeadLetters<'a> {
             return Err(DeadLetterError::NotFound(format!(
                 "{partition} holds no dead letters of pipeline {}: choose one of {}",
                 self.spec.name,
-                if known.is_empty() { "none, it has none yet".to_owned() } else { known.join(", ") },
+                if known.is_empty() {
+                    "none, it has none yet".to_owned()
+                } else {
+                    known.join(", ")
+                },
             )));
         };
         let found = scan::one(self.log, &self.spec.group, partition, offset).await?;

@@ -211,7 +211,8 @@ impl<'a> Fields<'a> {
                     Err("something follows the object: one message a line".to_owned())
                 };
             }
-            rest = rest.strip_prefix(',').ok_or(format!("there is no `,` or `}}` after `{known}`"))?;
+            rest =
+                rest.strip_prefix(',').ok_or(format!("there is no `,` or `}}` after `{known}`"))?;
         }
     }
 
@@ -276,11 +277,15 @@ fn nearest(name: &str) -> &'static str {
         for (line, known) in known.chars().enumerate() {
             let mut diagonal = line;
             let mut left = line + 1;
-            for (cell, char) in row.iter_mut().zip(std::iter::once(None).chain(name.iter().map(Some))) {
+            for (cell, char) in
+                row.iter_mut().zip(std::iter::once(None).chain(name.iter().map(Some)))
+            {
                 let above = *cell;
                 *cell = match char {
                     None => line + 1,
-                    Some(char) => (diagonal + usize::from(*char != known)).min(above + 1).min(left + 1),
+                    Some(char) => {
+                        (diagonal + usize::from(*char != known)).min(above + 1).min(left + 1)
+                    }
                 };
                 (diagonal, left) = (above, *cell);
             }

@@ -98,8 +98,8 @@ fn youngest_journal(store: &Path) -> io::Result<Option<PathBuf>> {
 pub(crate) fn sweep_by_interval(shared: &Arc<Shared>, stop: &Stop, interval: Duration) {
     let mut cursor = MarksCursor::default();
     while stop.wait(interval) {
-        let swept = sweep_topics(shared)
-            .and_then(|()| sweep_marks(shared, &mut cursor, MARKS_PER_ROUND));
+        let swept =
+            sweep_topics(shared).and_then(|()| sweep_marks(shared, &mut cursor, MARKS_PER_ROUND));
         if let Err(error) = swept
             && !shared.is_closing()
         {

@@ -278,8 +278,10 @@ impl<'a> In<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
-        let (array, rest) =
-            self.0.split_first_chunk::<N>().ok_or_else(|| Damage("it ends too early".to_owned()))?;
+        let (array, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or_else(|| Damage("it ends too early".to_owned()))?;
         self.0 = rest;
         Ok(*array)
     }

@@ -70,6 +70,13 @@ struct AnyVersion {
     version: u64,
 }
 
+/// Where the host that has (or had) the log in `dir` answers its admin API, by what it announced.
+/// Says nothing about whether it still runs, and takes no lock: a starting host is not disturbed.
+pub fn announced(dir: &Path) -> Option<String> {
+    let mut lock = std::fs::File::open(dir.join(LOCK_FILE)).ok()?;
+    read_owner(&mut lock).admin
+}
+
 impl Folder {
     /// Takes the folder, which is made if it does not exist.
     pub(crate) fn own(path: &Path) -> Result<Self, OpenError> {
@@ -178,11 +185,7 @@ impl Folder {
     }
 
     /// The folder is made.
-    pub(crate) fn ready(
-        &self,
-        cluster_id: &str,
-        keyspaces: Vec<String>,
-    ) -> Result<(), OpenError> {
+    pub(crate) fn ready(&self, cluster_id: &str, keyspaces: Vec<String>) -> Result<(), OpenError> {
         self.write_format(State::Ready, cluster_id, keyspaces)
     }
 
@@ -281,9 +284,9 @@ pub(crate) fn open_error(path: &Path, error: io::Error) -> OpenError {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             OpenError::NotWritable { path, error }
         }
-        io::ErrorKind::StorageFull
-        | io::ErrorKind::QuotaExceeded
-        | io::ErrorKind::FileTooLarge => OpenError::DiskFull { folder: path, error },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            OpenError::DiskFull { folder: path, error }
+        }
         _ => OpenError::Io { path, error },
     }
 }

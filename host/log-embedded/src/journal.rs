@@ -208,10 +208,7 @@ impl<R: Read> Source<R> {
     }
 
     /// Reads an item into the checksum; tells the seal if it is one.
-    fn item(
-        &mut self,
-        checksum: &mut xxhash_rust::xxh3::Xxh3,
-    ) -> Result<Option<Seal>, ReadError> {
+    fn item(&mut self, checksum: &mut xxhash_rust::xxh3::Xxh3) -> Result<Option<Seal>, ReadError> {
         if self.u8()? != TAG_ITEM {
             return Err(damage("a write is shorter than it says"));
         }

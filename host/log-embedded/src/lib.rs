@@ -42,5 +42,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use folder::announced;
 pub use log::EmbeddedLog;
 pub use options::{Durability, EmbeddedOptions, OpenError};

@@ -25,8 +25,8 @@ use crate::reading::fetch;
 use crate::shared::Shared;
 use crate::store::{Opened, Store};
 use crate::sweep::{Keep, MarksCursor, sweep_marks, sweep_topics, trim};
-use crate::writer::Writer;
 use crate::topics;
+use crate::writer::Writer;
 
 /// What the port is told a commit may hold; more is kept too, up to a megabyte.
 const COMMIT_METADATA_BYTES: usize = 64 * 1024;
@@ -45,8 +45,8 @@ struct Running {
 }
 
 impl EmbeddedLog {
-    /// Opens the log in `dir`, which is made if it does not exist. Blocks while journals are read:
-    /// a few hundred milliseconds at most after a crash.
+    /// Opens the log in `dir`, which is made if it does not exist. Blocks while journals are read,
+    /// which are about 200 MiB at most, and are read twice.
     ///
     /// # Errors
     /// See [`OpenError`]; nothing was changed then.
@@ -94,8 +94,7 @@ impl EmbeddedLog {
         work: impl FnOnce() + Send + 'static,
     ) -> Result<(), OpenError> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-        let thread =
-            thread.map_err(|error| OpenError::Io { path: dir.to_owned(), error })?;
+        let thread = thread.map_err(|error| OpenError::Io { path: dir.to_owned(), error })?;
         if let Some(running) = lock(&self.running).as_mut() {
             running.threads.push(thread);
         }

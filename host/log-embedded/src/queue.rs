@@ -81,10 +81,7 @@ impl Queue {
 
     /// Hands a request to the writer once there is room, and waits for the answer. `None` if the
     /// writer has gone.
-    pub(crate) async fn ask<T>(
-        &self,
-        request: impl FnOnce(Reply<T>) -> Request,
-    ) -> Option<T> {
+    pub(crate) async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         let request = request(reply);
         let bytes = request.bytes();

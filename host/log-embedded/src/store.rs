@@ -24,6 +24,8 @@ use crate::journal::{self, JournalError};
 use crate::options::{EmbeddedOptions, OpenError};
 
 const KEYSPACES: [&str; 3] = ["messages", "state", "marks"];
+/// Journals beyond this make the library write tables. They are read when the log opens.
+const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Values from here on go to blob files.
 const BLOB_BYTES_MIN: u32 = 4 * 1024;
 /// The library stops writers for 100 ms at 4; waiting before that keeps the pause short.
@@ -103,7 +105,9 @@ impl Store {
         let path = folder.acknowledged();
         let mut acknowledged = AcknowledgedFile::open(&path)
             .map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => folder.damaged("the file `acknowledged` is missing"),
+                std::io::ErrorKind::NotFound => {
+                    folder.damaged("the file `acknowledged` is missing")
+                }
                 _ => open_error(&path, error),
             })?
             .ok_or_else(|| folder.damaged("the file `acknowledged` makes no sense"))?;
@@ -143,8 +147,7 @@ impl Store {
                  {required} acknowledged"
             );
             for (copy, torn) in kept {
-                std::fs::rename(copy, &torn.path)
-                    .map_err(|error| open_error(&torn.path, error))?;
+                std::fs::rename(copy, &torn.path).map_err(|error| open_error(&torn.path, error))?;
                 what = torn_text(torn, required);
             }
             return Err(OpenError::Damaged { folder, what });
@@ -185,7 +188,7 @@ impl Store {
             let db = Database::builder(&path)
                 .cache_size(options.cache_bytes)
                 .journal_compression(fjall::CompressionType::None)
-                .max_journaling_size(512 * 1024 * 1024)
+                .max_journaling_size(JOURNAL_BYTES_MAX)
                 .open()?;
             let fresh = db.keyspace_count() == 0;
             let complete = KEYSPACES.iter().all(|name| db.keyspace_exists(name));
@@ -210,15 +213,11 @@ impl Store {
                 let folder = std::sync::Mutex::new(folder);
                 Ok(Self { messages, state, marks, db, write_buffer_bytes, folder, released: None })
             }
-            Ok(Err(fjall::Error::Io(error))) if !is_damage(&error) => {
-                Err(open_error(&path, error))
-            }
+            Ok(Err(fjall::Error::Io(error))) if !is_damage(&error) => Err(open_error(&path, error)),
             Ok(Err(fjall::Error::Storage(fjall::LsmError::Io(error)))) if !is_damage(&error) => {
                 Err(open_error(&path, error))
             }
-            Ok(Err(error)) => {
-                Err(folder.damaged(format!("the storage library says {error:?}")))
-            }
+            Ok(Err(error)) => Err(folder.damaged(format!("the storage library says {error:?}"))),
             Err(_) => Err(folder.damaged("the storage library gave up on it")),
         }
     }

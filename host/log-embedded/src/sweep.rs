@@ -161,9 +161,8 @@ pub(crate) fn sweep_marks(
             }
         }
         if !expired.is_empty() {
-            let done = shared
-                .queue
-                .ask_blocking(|reply| Request::Forget { keys: expired, now, reply });
+            let done =
+                shared.queue.ask_blocking(|reply| Request::Forget { keys: expired, now, reply });
             done.unwrap_or_else(|| Err(shared.closed()))?;
         }
         if seen == 0 {

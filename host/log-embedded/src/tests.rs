@@ -20,7 +20,6 @@ mod damage;
 mod full_disk;
 mod killed;
 mod retention;
-mod scratch;
 mod transactions;
 
 pub(super) const ROOM: Room = Room { messages: 1000, bytes: 1 << 20 };

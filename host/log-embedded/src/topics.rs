@@ -60,12 +60,7 @@ pub(crate) struct PartitionState {
 
 impl PartitionState {
     /// The partition `number` of a topic, as stored.
-    fn open(
-        store: &Store,
-        entry: &TopicEntry,
-        number: u32,
-        slot: usize,
-    ) -> Result<Self, LogError> {
+    fn open(store: &Store, entry: &TopicEntry, number: u32, slot: usize) -> Result<Self, LogError> {
         let source = Partition::new(entry.spec.name.clone(), number);
         let key = start_key(entry.id, number);
         let what = format!("the start of {source}");
@@ -74,13 +69,16 @@ impl PartitionState {
                 .map_err(|damage| store.damage_error(&what, &damage.to_string()))?,
             None => StartEntry::default(),
         };
-        let all = BatchKey::lower(entry.id, number, 0)..=BatchKey::upper(entry.id, number, u64::MAX);
+        let all =
+            BatchKey::lower(entry.id, number, 0)..=BatchKey::upper(entry.id, number, u64::MAX);
         let last = store.messages.range(all).next_back().map(Guard::key).transpose();
-        let last = last.map_err(|error| store.read_error(&format!("the end of {source}"), &error))?;
+        let last =
+            last.map_err(|error| store.read_error(&format!("the end of {source}"), &error))?;
         let last = last.map(|key| BatchKey::decode(&key)).transpose();
         let last = last.map_err(|damage| store.damage_error(&what, &damage.to_string()))?;
-        let (end, bytes_to) =
-            last.map_or((stored.end, stored.bytes_to), |key| (key.last.saturating_add(1), key.bytes_to));
+        let (end, bytes_to) = last.map_or((stored.end, stored.bytes_to), |key| {
+            (key.last.saturating_add(1), key.bytes_to)
+        });
         if end < stored.end && stored.start < stored.end {
             let how = format!("it ends at offset {end}, and offset {} was there", stored.end - 1);
             return Err(store.damage_error(&format!("{source}"), &how));
@@ -201,7 +199,7 @@ impl PartitionState {
     pub(crate) fn tail_from(&self, from: Offset, bytes_max: usize) -> Vec<StoredBatch> {
         let tail = lock(&self.tail);
         let first = tail.partition_point(|batch| batch.last < from);
-        if !tail.get(first).is_some_and(|batch| batch.base <= from) {
+        if tail.get(first).is_none_or(|batch| batch.base > from) {
             return Vec::new();
         }
         let mut bytes = 0;

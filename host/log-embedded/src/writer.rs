@@ -219,8 +219,9 @@ impl Writer {
 
     fn planned_bytes(&self, plan: &Plan) -> u64 {
         let entries = plan.entries.iter();
-        let entries: usize =
-            entries.map(|(_, key, value)| 64 + key.len() + value.as_ref().map_or(0, Vec::len)).sum();
+        let entries: usize = entries
+            .map(|(_, key, value)| 64 + key.len() + value.as_ref().map_or(0, Vec::len))
+            .sum();
         let partitions = self.touched.iter().filter_map(|slot| self.partitions.get(*slot));
         let batches = partitions.flat_map(|partition| &partition.ready);
         let batches: usize = batches.map(|(key, stored)| 64 + key.len() + stored.value.len()).sum();
@@ -242,7 +243,9 @@ impl Writer {
 
     fn write_failed(&self, error: &fjall::Error) -> LogError {
         let cause = match error {
-            fjall::Error::Poisoned => "an earlier write or sync failed in the background".to_owned(),
+            fjall::Error::Poisoned => {
+                "an earlier write or sync failed in the background".to_owned()
+            }
             fjall::Error::Io(error) => error.to_string(),
             error => format!("{error:?}"),
         };

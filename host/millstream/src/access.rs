@@ -1,16 +1,16 @@
 //! Access: the log, wherever it is.
 //!
 //! A command opens the embedded log's folder itself or, if a host has it, reaches that host through
-//! its admin API: the folder's lock says where, `<data_dir>/admin.token` holds the token. Either
-//! way the command works on a [`Log`].
+//! its admin API: the folder's lock says where; the token is the configured one, or stands in
+//! `<data_dir>/admin.token`. Either way the command works on a [`Log`].
 //!
-//! A folder that another short command has is waited for, at most [`IN_USE_WAIT`].
+//! A folder that another short command has, or a host that is starting or ending, is waited for, at
+//! most [`IN_USE_WAIT`].
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_admin::RemoteLog;
+use millstream_admin::{ConnectError, RemoteLog, Token};
 use millstream_core::log::{Log, TopicSpec};
 use millstream_log_embedded::{EmbeddedLog, EmbeddedOptions, OpenError};
 
@@ -73,7 +73,14 @@ pub async fn open(context: &Context, place: &Place) -> Result<Access, Failure> {
                     "the log in {} is in use: reaching its host at {admin}",
                     folder.display()
                 ));
-                return remote(&admin, &config::token_file(&place.data_dir)).await;
+                match remote(&admin, place).await {
+                    Ok(access) => return Ok(access),
+                    Err(NotReached::AtAll(failure)) => return Err(failure),
+                    Err(NotReached::Yet(error)) if tokio::time::Instant::now() >= deadline => {
+                        return Err(connect_failure(&error));
+                    }
+                    Err(NotReached::Yet(_)) => tokio::time::sleep(IN_USE_POLL).await,
+                }
             }
             Err(OpenError::InUse { .. }) if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(IN_USE_POLL).await;
@@ -83,17 +90,61 @@ pub async fn open(context: &Context, place: &Place) -> Result<Access, Failure> {
     }
 }
 
-async fn remote(address: &str, token_file: &Path) -> Result<Access, Failure> {
-    let token = std::fs::read_to_string(token_file).map_err(|error| {
-        let fix = "run the command as the user who runs the host, with the same `host.data_dir`";
-        let what = format!("the token of the host at {address} cannot be read");
-        let finding = Finding::new(Code::LogUnavailable, what, fix);
-        Failure::from(finding.because(error).at(token_file.display()))
+/// A host that could not be reached: it may be ending, and the folder free in a moment.
+enum NotReached {
+    Yet(ConnectError),
+    AtAll(Failure),
+}
+
+async fn remote(address: &str, place: &Place) -> Result<Access, NotReached> {
+    let log = Arc::new(host(address, place).await?);
+    Ok(Access { log, embedded: None })
+}
+
+/// The host that has the folder now, asked without disturbing one that is starting.
+///
+/// # Errors
+/// When none runs, or it can't be reached.
+pub async fn running_host(place: &Place) -> Result<RemoteLog, Failure> {
+    let folder = config::log_dir(&place.data_dir);
+    let none = |why: String| {
+        let what = format!("no host runs on {}", folder.display());
+        Finding::new(Code::LogUnavailable, what, "start one with `millstream run`").because(why)
+    };
+    let Some(address) = millstream_log_embedded::announced(&folder) else {
+        return Err(none("none has announced itself there".to_owned()).into());
+    };
+    host(&address, place).await.map_err(|error| match error {
+        NotReached::Yet(error) => none(error.to_string()).into(),
+        NotReached::AtAll(failure) => failure,
+    })
+}
+
+async fn host(address: &str, place: &Place) -> Result<RemoteLog, NotReached> {
+    let token = match &place.admin_token {
+        Some(token) => Token::new(token.expose()),
+        None => Token::read(&config::token_file(&place.data_dir)),
+    };
+    let token = token.map_err(|error| {
+        let fix = "run the command as the user who runs the host, with the host's `--config`";
+        let what = format!("the log is in use by the host at {address}, whose token is not known");
+        NotReached::AtAll(Finding::new(Code::LogUnavailable, what, fix).because(error).into())
     })?;
-    let log = RemoteLog::connect(address, token.trim()).await.map_err(|error| {
-        Failure::log(format!("the host at {address}, which has the log, cannot be reached"), &error)
-    })?;
-    Ok(Access { log: Arc::new(log), embedded: None })
+    match RemoteLog::connect(address, &token).await {
+        Ok(log) => Ok(log),
+        Err(error @ ConnectError::NotThere { .. }) => Err(NotReached::Yet(error)),
+        Err(error) => Err(NotReached::AtAll(connect_failure(&error))),
+    }
+}
+
+fn connect_failure(error: &ConnectError) -> Failure {
+    let what = "the log is in use by a host that cannot be reached";
+    let fix = match error {
+        ConnectError::NotThere { .. } => "see that the host runs, or stop it, and try again",
+        ConnectError::Refused { .. } => "use the host's own configuration and user",
+        ConnectError::Unusable { .. } => "use the host's own version of this program",
+    };
+    Finding::new(Code::LogUnavailable, what, fix).because(error).into()
 }
 
 /// Why the folder does not open.

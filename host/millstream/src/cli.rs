@@ -25,11 +25,12 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct GlobalArgs {
     /// The configuration [default: millstream.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The embedded log's folder; goes before `host.data_dir`
+    /// The folder of the host's data; goes before `host.data_dir`
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// What is logged, as `info` or `warn,millstream_core=debug` [env: MILLSTREAM_LOG]
@@ -58,6 +59,8 @@ enum Command {
     Topics(commands::topics::TopicsCommand),
     /// How far each pipeline is behind
     Lag(commands::lag::LagArgs),
+    /// What the running host says of its pipelines
+    Status(commands::status::StatusArgs),
     /// List, show or redrive dead letters
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
@@ -117,6 +120,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Consume(args) => commands::consume::run(context, args).await,
         Command::Topics(command) => commands::topics::run(context, command).await,
         Command::Lag(args) => commands::lag::run(context, args).await,
+        Command::Status(args) => commands::status::run(context, args).await,
         Command::Dlq(command) => commands::dlq::run(context, command).await,
         Command::Plugin(command) => commands::plugin::run(context, command).await,
         Command::Completions(args) => commands::completions::run(context, args),

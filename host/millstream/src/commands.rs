@@ -9,11 +9,12 @@ pub mod lag;
 pub mod plugin;
 pub mod produce;
 pub mod run;
+pub mod status;
 pub mod topics;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Config, Durability, NewTopics};
+use crate::config::{self, Config, Durability, NewTopics, Secret};
 use crate::exit::Failure;
 use crate::finding::{Code, Finding};
 use crate::terminal::Terminal;
@@ -41,6 +42,8 @@ pub struct Place {
     pub durability: Durability,
     /// How topics are made.
     pub new_topics: NewTopics,
+    /// The token of a running host, if it is configured.
+    pub admin_token: Option<Secret>,
 }
 
 impl Context {
@@ -72,6 +75,7 @@ impl Context {
                 data_dir: data_dir.clone(),
                 durability: Durability::Always,
                 new_topics: NewTopics::default(),
+                admin_token: None,
             }),
             None if no_file => {
                 let what = "there is no log to work on";
@@ -86,6 +90,7 @@ impl Context {
                     data_dir: config.host.data_dir,
                     durability: config.log.durability,
                     new_topics: config.log.new_topics,
+                    admin_token: config.host.admin_token,
                 })
             }
         }

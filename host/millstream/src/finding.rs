@@ -71,6 +71,10 @@ codes! {
     PluginCases = "MS2007" => Failed,
     /// A file or stream cannot be read or written.
     Io = "MS2008" => Failed,
+    /// A pipeline of a running host has stopped.
+    PipelineStopped = "MS3001" => Failed,
+    /// The admin address cannot be served.
+    AdminUnusable = "MS3002" => Failed,
 }
 
 /// How bad it is.
@@ -102,12 +106,16 @@ pub struct SourceSpan {
     pub column: usize,
     /// How many characters are meant, at least 1, on this line.
     pub width: usize,
-    /// The line itself.
+    /// The line itself; of a long one the part around what is meant.
     pub text: String,
+    /// How many characters of the line are not in `text` before it.
+    pub skipped: usize,
 }
 
-/// Longest part of a source line that is shown; the rest is cut.
-const LINE_CHARS_MAX: usize = 160;
+/// Longest part of a source line that is shown.
+const LINE_CHARS_MAX: usize = 120;
+/// How much of a long line is shown before what is meant.
+const LINE_CHARS_BEFORE: usize = 40;
 
 impl SourceSpan {
     /// The place of the bytes `range` in `source`.
@@ -121,12 +129,18 @@ impl SourceSpan {
         let column = source.get(line_start..start).unwrap_or_default().chars().count() + 1;
         let end = floor_char_boundary(source, range.end.min(line_start + text.len()));
         let width = source.get(start..end).unwrap_or_default().chars().count().max(1);
+        let skipped = if text.chars().count() <= LINE_CHARS_MAX {
+            0
+        } else {
+            (column - 1).saturating_sub(LINE_CHARS_BEFORE)
+        };
         Self {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
             column,
-            width,
-            text: text.chars().take(LINE_CHARS_MAX).collect(),
+            width: width.min(LINE_CHARS_MAX - (column - 1 - skipped).min(LINE_CHARS_MAX - 1)),
+            skipped,
+            text: text.chars().skip(skipped).take(LINE_CHARS_MAX).collect(),
         }
     }
 }
@@ -216,7 +230,7 @@ impl Finding {
                 lines.push(format!("{gutter} {arrow} {}:{line}:{column}", file.display()));
                 lines.push(format!("{gutter} {bar}"));
                 lines.push(format!("{} {bar} {}", paint("34", &number), span.text));
-                let indent: String = span.text.chars().take(span.column - 1).map(blank).collect();
+                let indent: String = span.text.chars().take(span.column - 1 - span.skipped).map(blank).collect();
                 let carets = paint(word_colour, &"^".repeat(span.width));
                 lines.push(format!("{gutter} {bar} {indent}{carets}"));
             }
@@ -276,6 +290,18 @@ mod tests {
             let span = SourceSpan::new(Path::new("m.toml"), "äö\nx", range.clone());
             assert!(span.width >= 1 && span.column >= 1, "{range:?} gave {span:?}");
         }
+    }
+
+    #[test]
+    fn of_a_long_line_the_part_around_what_is_meant_is_shown() {
+        let source = format!("{}here{}", "x".repeat(500), "y".repeat(500));
+        let span = SourceSpan::new(Path::new("m.toml"), &source, 500..504);
+        assert_eq!((span.column, span.width, span.text.len()), (501, 4, LINE_CHARS_MAX));
+        let whole = SourceSpan::new(Path::new("m.toml"), &source, 0..1004);
+        assert_eq!(whole.width, LINE_CHARS_MAX, "carets end with the text");
+        let rendered = Finding::new(Code::Io, "w", "f").at_source(span).render(false);
+        let lines: Vec<&str> = rendered.lines().collect();
+        assert_eq!(lines[3].find("here"), lines[4].find("^^^^"), "{rendered}");
     }
 
     #[test]

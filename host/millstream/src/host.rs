@@ -6,9 +6,10 @@
 //! ends when all have ended, or at SIGTERM or SIGINT (a second one ends it at once).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use millstream_admin::{AdminServer, AdminState};
+use millstream_admin::{AdminServer, AdminState, PipelineReadiness, Token, TokenSource};
 use millstream_core::clock::SystemClock;
 use millstream_core::metrics::Metrics;
 use millstream_core::pipeline::{Pipeline, PipelineError, Ports, Until};
@@ -89,8 +90,8 @@ async fn with_log(
         statuses.insert(name.clone(), pipeline.status());
         pipelines.push((name, pipeline));
     }
-    let admin = serve_admin(config, log, registry, statuses, shutdown.clone()).await?;
-    context.terminal.say(&format!("admin API and metrics at http://{}", admin.address));
+    let (admin, address) = serve_admin(config, log, registry, statuses).await?;
+    context.terminal.say(&format!("admin API and metrics at http://{address}"));
 
     let mut running = JoinSet::new();
     for (name, pipeline) in pipelines {
@@ -114,6 +115,83 @@ async fn with_log(
     }
     admin.stop().await;
     Ok(exit)
+}
+
+/// The admin API, which answers until it is stopped: longer than the pipelines, so that one can see
+/// them drain.
+struct Admin {
+    stop: Trigger,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Admin {
+    async fn stop(self) {
+        self.stop.request();
+        // It ends by itself within seconds; a panic in it was logged.
+        let _ = self.task.await;
+    }
+}
+
+async fn serve_admin(
+    config: &Config,
+    log: &Arc<EmbeddedLog>,
+    registry: Registry,
+    statuses: BTreeMap<String, Arc<PipelineStatus>>,
+) -> Result<(Admin, SocketAddr), Failure> {
+    let unusable = |why: String| {
+        // The texts end with what to do.
+        let (why, fix) = why.rsplit_once(": ").unwrap_or((&why, "correct `host.admin`"));
+        let finding = Finding::new(Code::AdminUnusable, "the admin API cannot be served", fix);
+        Failure::from(finding.because(why))
+    };
+    let token = match &config.host.admin_token {
+        Some(token) => Token::new(token.expose())
+            .map(TokenSource::Given)
+            .map_err(|error| unusable(error.to_string()))?,
+        None => TokenSource::MadeAtStart { file: config.host.token_file() },
+    };
+    let statuses = Arc::new(statuses);
+    let for_readiness = Arc::clone(&statuses);
+    let state = AdminState {
+        log: Arc::clone(log) as _,
+        registry,
+        readiness: Arc::new(move || {
+            let readiness = |(name, status): (&String, &Arc<PipelineStatus>)| PipelineReadiness {
+                pipeline: name.clone(),
+                not_ready: status.report().trouble.into_iter().collect(),
+            };
+            for_readiness.iter().map(readiness).collect()
+        }),
+        status: Arc::new(move || report(&statuses)),
+        token,
+        open_probes: false,
+        allowed_hosts: Vec::new(),
+    };
+    let server = AdminServer::bind(config.host.admin, state)
+        .await
+        .map_err(|error| unusable(error.to_string()))?;
+    let address = server.local_addr();
+    log.announce(&address.to_string())
+        .map_err(|error| Failure::log("the admin address cannot be announced", &error))?;
+    let (stop, mut stopped) = Shutdown::new();
+    let task = tokio::spawn(async move { server.serve(async move { stopped.requested().await }).await });
+    Ok((Admin { stop, task }, address))
+}
+
+/// What `/api/v1/status` and `millstream status` show.
+fn report(statuses: &BTreeMap<String, Arc<PipelineStatus>>) -> serde_json::Value {
+    let pipelines: Vec<serde_json::Value> = statuses
+        .iter()
+        .map(|(name, status)| {
+            let mut report = serde_json::to_value(status.report()).unwrap_or_default();
+            if let Some(fields) = report.as_object_mut() {
+                fields.insert("pipeline".to_owned(), name.as_str().into());
+            }
+            report
+        })
+        .collect();
+    let ready = statuses.values().all(|status| status.report().ready);
+    serde_json::json!({ "ready": ready, "version": env!("CARGO_PKG_VERSION"), "pipelines": pipelines })
 }
 
 fn stopped(name: &str, error: &PipelineError) -> Finding {

@@ -31,6 +31,9 @@ pub fn layout(columns: &[Column], rows: &[Vec<String>]) -> String {
     for row in rows {
         table.add_row(columns.iter().zip(row).map(|(column, text)| aligned(column, text.clone())));
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     let lines = table.lines().map(|line| line.trim_end().to_owned());
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -131,8 +131,8 @@ impl Observer for History {
             Happening::ToldLost { host, partition } | Happening::Released { host, partition } => {
                 let revoked = book.revoked.remove(&(*host, (*partition).clone()));
                 let drain = book.scenario.spec.drain;
-                // Released without being asked, too late or not at all: something was cut short.
-                book.lossy |= revoked.is_none_or(|since| at >= since + drain)
+                // Released too late or not at all: something was cut short.
+                book.lossy |= revoked.is_some_and(|since| at >= since + drain)
                     || matches!(happening, Happening::ToldLost { .. });
                 book.told.remove(&(*host, (*partition).clone()));
                 book.forget_in_flight(*host, Some(partition));

@@ -100,6 +100,8 @@ async fn run(scenario: Arc<Scenario>, options: &Options) -> Report {
         calm(&world, &orders, &mut hosts, &mut draw).await;
     }
     hosts.shutdown().await;
+    // The cluster tells the history: it is never asked while the book is open.
+    let calls = cluster.calls();
     let book = history.book();
     Report {
         seed: scenario.seed,
@@ -107,7 +109,7 @@ async fn run(scenario: Arc<Scenario>, options: &Options) -> Report {
         trace: book.trace.lines().map(str::to_owned).collect(),
         hash: book.trace.hash(),
         attempts: book.runs.len(),
-        calls: cluster.calls(),
+        calls,
         lasted: begin.elapsed(),
         drawn: drawn(&scenario),
     }

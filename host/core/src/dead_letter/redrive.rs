@@ -99,7 +99,8 @@ impl DeadLetters<'_> {
             let mut whole = true;
             while !limit_reached(request, &report) {
                 let Some(batch) = scan.next(self.log).await? else { break };
-                let fates = self.put_back(request, &place, &tier, &scan, batch, &mut report).await?;
+                let fates =
+                    self.put_back(request, &place, &tier, &scan, batch, &mut report).await?;
                 if !request.dry_run {
                     self.take_away(&place, &fates, &mut whole).await?;
                 }
@@ -132,7 +133,9 @@ impl DeadLetters<'_> {
                 _ if !scan.is_letter(&message) => Fate::Gone,
                 content if !request.filter.takes(&message, &content) => Fate::Left,
                 Content::Foreign { .. } => Fate::Foreign,
-                Content::Ours(_) if request.limit.is_some_and(|limit| wanted >= limit) => Fate::Left,
+                Content::Ours(_) if request.limit.is_some_and(|limit| wanted >= limit) => {
+                    Fate::Left
+                }
                 Content::Ours(found) => {
                     owners.push(fates.len());
                     records.push(copy(request, tier, *found, message));
@@ -221,9 +224,8 @@ impl DeadLetters<'_> {
         let topics = self.log.topics().await.map_err(failed)?;
         let letters = topics.iter().find(|topic| topic.name == place.partition.topic);
         let Some(letters) = letters else { return Ok(()) };
-        let enough = |topic: &&TopicSpec| {
-            topic.name == *tier && topic.partitions >= letters.partitions
-        };
+        let enough =
+            |topic: &&TopicSpec| topic.name == *tier && topic.partitions >= letters.partitions;
         if topics.iter().any(|topic| enough(&topic)) {
             return Ok(());
         }
@@ -287,7 +289,12 @@ impl RedriveReport {
 }
 
 /// The message as it was, never tried since this redrive.
-fn copy(request: &RedriveRequest, tier: &Topic, found: CompanionHeaders, letter: Message) -> Record {
+fn copy(
+    request: &RedriveRequest,
+    tier: &Topic,
+    found: CompanionHeaders,
+    letter: Message,
+) -> Record {
     let count = found.redrive_count().saturating_add(1);
     let found = CompanionHeaders {
         attempt: 0,

@@ -63,6 +63,7 @@ pub(super) fn ranges(marker: &Message) -> Vec<RangeInclusive<Offset>> {
         let (start, end): (Offset, Offset) = (start.parse().ok()?, end.parse().ok()?);
         (start <= end && end < marker.offset).then_some(start..=end)
     };
-    let ranges = std::str::from_utf8(text).ok().and_then(|text| text.split(',').map(range).collect());
+    let ranges =
+        std::str::from_utf8(text).ok().and_then(|text| text.split(',').map(range).collect());
     ranges.unwrap_or_default()
 }

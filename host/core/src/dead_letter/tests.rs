@@ -273,7 +273,10 @@ async fn one_letter_is_shown_whole_and_a_wrong_position_is_named() {
     let (shelf, spec) = (four(), spec());
     let letters = DeadLetters::new(&shelf, &spec);
     let shown = letters.show(&Partition::new("orders.dlq", 1), 2).await.expect("it is there");
-    assert_eq!((shown.summary.kind.as_str(), shown.backtrace.as_deref()), ("trap", Some("at main")));
+    assert_eq!(
+        (shown.summary.kind.as_str(), shown.backtrace.as_deref()),
+        ("trap", Some("at main"))
+    );
     assert_eq!(shown.message.value.as_deref(), Some(b"c".as_slice()));
     let beyond = letters.show(&Partition::new("orders.dlq", 1), 3).await.expect_err("none there");
     assert!(beyond.to_string().contains("orders.dlq[1]@3"), "{beyond}");
@@ -361,10 +364,13 @@ async fn foreign_letters_are_listed_with_a_reason_and_stay_where_they_are() {
         headers: Vec::new(),
     };
     shelf.put(stranger);
-    bury(&shelf, "orders", 0, "group", &CompanionHeaders {
-        origin_group: "other".into(),
-        ..found("orders", 0, 1, "trap")
-    });
+    bury(
+        &shelf,
+        "orders",
+        0,
+        "group",
+        &CompanionHeaders { origin_group: "other".into(), ..found("orders", 0, 1, "trap") },
+    );
     bury(&shelf, "orders", 0, "topic", &found("payments", 0, 1, "trap"));
     bury(&shelf, "orders", 0, "shelf", &found("refunds", 0, 1, "trap"));
     bury(&shelf, "orders", 0, "number", &found("orders", 1, 1, "trap"));
@@ -412,7 +418,8 @@ async fn a_dry_run_and_a_limit_do_what_they_say() {
     assert_eq!(*shelf.partitions.lock().unwrap(), before);
     assert!(!shelf.topics.lock().unwrap().iter().any(|t| &*t.name == "refunds.retry.0s"));
 
-    let report = redrive(&shelf, &RedriveRequest { limit: Some(2), ..request(Filter::default()) }).await;
+    let report =
+        redrive(&shelf, &RedriveRequest { limit: Some(2), ..request(Filter::default()) }).await;
     assert_eq!(report.redriven, 2);
     assert_eq!(shelf.values("orders.dlq", 1), ["c"]);
 }

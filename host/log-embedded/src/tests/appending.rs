@@ -1,4 +1,4 @@
-use millstream_core::log::{Ends, LogError, Log as _, RecordError};
+use millstream_core::log::{Ends, Log as _, LogError, RecordError};
 use millstream_core::message::Topic;
 
 use super::*;
@@ -37,11 +37,8 @@ async fn what_is_appended_comes_back_in_order_also_after_reopening() {
 #[tokio::test]
 async fn thousands_of_records_keep_their_order_through_tables_and_memory() {
     let dir = tempfile::tempdir().unwrap();
-    let options = EmbeddedOptions {
-        write_buffer_bytes: 1024 * 1024,
-        tail_bytes: 256 * 1024,
-        ..options()
-    };
+    let options =
+        EmbeddedOptions { write_buffer_bytes: 1024 * 1024, tail_bytes: 256 * 1024, ..options() };
     let log = EmbeddedLog::open(dir.path(), options.clone()).unwrap();
     log.create_topic(spec("t", 3)).await.unwrap();
     let filling = "x".repeat(300);
@@ -133,9 +130,8 @@ async fn records_without_a_partition_go_by_key_or_are_spread() {
 async fn append_time_is_the_logs_and_other_records_bring_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let clock = HandClock::at(5000);
-    let log =
-        EmbeddedLog::open(dir.path(), EmbeddedOptions { clock: clock.clone(), ..options() })
-            .unwrap();
+    let log = EmbeddedLog::open(dir.path(), EmbeddedOptions { clock: clock.clone(), ..options() })
+        .unwrap();
     log.create_topic(spec("own", 1)).await.unwrap();
     log.create_topic(TopicSpec { append_time: true, ..spec("logs", 1) }).await.unwrap();
     let none = Record { timestamp: None, ..record("own", 0, "b") };
@@ -155,7 +151,10 @@ async fn partitions_can_be_added_but_not_taken_away() {
     log.create_topic(spec("t", 4)).await.unwrap();
     append(&log, vec![record("t", 3, "b"), record("t", 1, "c")]).await;
     let error = log.create_topic(spec("t", 3)).await.unwrap_err();
-    assert!(matches!(&error, LogError::Fatal(text) if text.contains("has 4 partitions")), "{error}");
+    assert!(
+        matches!(&error, LogError::Fatal(text) if text.contains("has 4 partitions")),
+        "{error}"
+    );
     let error = log.create_topic(spec("no such name", 1)).await.unwrap_err();
     assert!(matches!(error, LogError::Fatal(_)));
     log.close().await;
@@ -201,7 +200,8 @@ async fn a_closed_log_says_so_and_frees_the_folder() {
     let Err(error) = EmbeddedLog::open(dir.path(), options()) else { panic!("opened twice") };
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
     log.close().await;
-    let closed = |error: LogError| matches!(error, LogError::Fatal(text) if text.contains("closed"));
+    let closed =
+        |error: LogError| matches!(error, LogError::Fatal(text) if text.contains("closed"));
     assert!(closed(log.append(vec![record("t", 0, "a")]).await.unwrap_err()));
     assert!(closed(log.fetch(&Partition::new("t", 0), 0, ROOM).await.unwrap_err()));
     while let Ok(event) = consumer.next(ROOM).await {

@@ -17,7 +17,7 @@ fn small() -> EmbeddedOptions {
 
 fn value(number: u32) -> String {
     // Some large enough for blob files, some small enough for tables.
-    let filling = if number % 3 == 0 { 6000 } else { 50 };
+    let filling = if number.is_multiple_of(3) { 6000 } else { 50 };
     format!("{number}:{}", "x".repeat(filling))
 }
 

@@ -56,11 +56,8 @@ async fn fill(log: &EmbeddedLog) -> (u64, LogError) {
 #[tokio::test]
 async fn a_full_disk_is_noticed_before_it_is_full_and_writing_goes_on_when_there_is_space() {
     let Some(disk) = Mounted::new("size=160m") else { return };
-    let options = EmbeddedOptions {
-        reserve_bytes: 64 * MIB,
-        write_buffer_bytes: 4 * MIB,
-        ..options()
-    };
+    let options =
+        EmbeddedOptions { reserve_bytes: 64 * MIB, write_buffer_bytes: 4 * MIB, ..options() };
     let log = EmbeddedLog::open(&disk.path(), options.clone()).unwrap();
     log.create_topic(spec("t", 1)).await.unwrap();
     let (consumer, _) = member(&log, "g", &["t"]).await;
@@ -139,8 +136,7 @@ async fn after_a_failed_sync_nothing_more_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let interval = Duration::from_millis(5);
     let durability = Durability::Interval(interval);
-    let log =
-        EmbeddedLog::open(dir.path(), EmbeddedOptions { durability, ..options() }).unwrap();
+    let log = EmbeddedLog::open(dir.path(), EmbeddedOptions { durability, ..options() }).unwrap();
     log.create_topic(spec("t", 1)).await.unwrap();
     append(&log, vec![record("t", 0, "a")]).await;
     // The open files can still be written; what is to be synced is not found.

@@ -53,7 +53,8 @@ async fn an_offender_aborts_all_of_it() {
         commits: vec![(p(0), commit_at(1))],
     };
     let error = consumer.transact(transaction.clone()).await.unwrap_err();
-    let TransactError::Offender { index: 1, error: RecordError::UnknownTopic { .. } } = error else {
+    let TransactError::Offender { index: 1, error: RecordError::UnknownTopic { .. } } = error
+    else {
         panic!("{error:?}")
     };
     assert!(read_all(&log, "out", 0).await.is_empty());
@@ -75,11 +76,8 @@ async fn who_does_not_own_a_partition_is_fenced() {
     consumer.release(&[p(0)]).await;
     consumer.close().await;
     let fenced = |error: &TransactError| matches!(error, TransactError::Log(LogError::Fenced(_)));
-    let with = |commits, marks| Transaction {
-        records: vec![record("out", 0, "zombie")],
-        marks,
-        commits,
-    };
+    let with =
+        |commits, marks| Transaction { records: vec![record("out", 0, "zombie")], marks, commits };
     let commit = consumer.transact(with(vec![(p(0), commit_at(9))], vec![])).await;
     assert!(fenced(&commit.unwrap_err()));
     assert!(fenced(&consumer.transact(with(vec![companion], vec![])).await.unwrap_err()));

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use fjall::Keyspace;
 use millstream_core::idempotency::Mark;
-use millstream_core::log::{
-    Appended, Commits, LogError, RecordError, TransactError, Transaction,
-};
+use millstream_core::log::{Appended, Commits, LogError, RecordError, TransactError, Transaction};
 use millstream_core::message::{EpochMs, Offset, Partition, Record};
 
 use super::Writer;
@@ -20,9 +18,7 @@ use crate::groups::Member;
 use crate::locks::read;
 use crate::partitioner::partition_of_key;
 use crate::queue::{AppendAnswer, Reply};
-use crate::record_batch::{
-    BATCH_BYTES_MAX, BatchBuilder, KEY_BYTES, StoredBatch, encoded_bytes,
-};
+use crate::record_batch::{BATCH_BYTES_MAX, BatchBuilder, KEY_BYTES, StoredBatch, encoded_bytes};
 use crate::store::Store;
 use crate::topics::{PartitionState, Topics};
 
@@ -315,7 +311,8 @@ fn commit_entries(
     entries: &mut Vec<Entry>,
 ) -> Result<(), LogError> {
     for (partition, commit) in commits {
-        let topic = topics.get(&partition.topic).filter(|t| t.partition(partition.number).is_some());
+        let topic =
+            topics.get(&partition.topic).filter(|t| t.partition(partition.number).is_some());
         let topic = topic.ok_or_else(|| {
             LogError::Fatal(format!(
                 "group {group} cannot commit for {partition}: there is no such partition"

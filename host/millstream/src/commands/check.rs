@@ -54,12 +54,16 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Exit, Failure> {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     let warnings = findings.len() - errors;
     if errors == 0 {
-        terminal.say(&format!("nothing stands against a run ({warnings} warnings)"));
+        terminal.say(&format!("nothing stands against a run ({})", count(warnings, "warning")));
         Ok(Exit::Done)
     } else {
-        terminal.say(&format!("{errors} errors, {warnings} warnings"));
+        terminal.say(&format!("{}, {}", count(errors, "error"), count(warnings, "warning")));
         Ok(Exit::Usage)
     }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn plugins(config: &Config, findings: &mut Vec<Finding>) {

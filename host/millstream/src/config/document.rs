@@ -80,10 +80,7 @@ impl Document {
 
     /// The folder that relative paths in the file start from.
     pub(crate) fn folder(&self) -> &Path {
-        match self.file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        }
+        self.file.parent().unwrap_or(Path::new(""))
     }
 
     /// The file's name as it was given.
@@ -155,10 +152,11 @@ impl Document {
         let span = value.span();
         match value.get_mut() {
             DeValue::String(text) => match replace_all(text, self.folder(), environment) {
-                Ok(None) => {}
-                Ok(Some(replaced)) => {
-                    *text = Cow::Owned(replaced);
-                    self.substituted.insert(path.to_owned());
+                Ok(Filled { text: filled, from_outside }) => {
+                    if from_outside {
+                        self.substituted.insert(path.to_owned());
+                    }
+                    *text = Cow::Owned(filled);
                 }
                 Err(problem) => {
                     let what = format!("`{path}` cannot be filled in");
@@ -182,9 +180,14 @@ impl Document {
         let span = error.span().unwrap_or_default();
         let by_key = |(_, spans): &(&String, &Spans)| spans.key == span;
         let by_value = |(_, spans): &(&String, &Spans)| spans.value == span;
-        let found = self.spans.iter().find(by_key).or_else(|| self.spans.iter().find(by_value));
+        let unknown = unknown_key::parse(error.message());
+        // An unknown key is marked itself; of anything else the value is.
+        let found = match unknown {
+            Some(_) => self.spans.iter().find(by_key),
+            None => self.spans.iter().find(by_value).or_else(|| self.spans.iter().find(by_key)),
+        };
         let path = found.map(|(path, _)| path.as_str()).unwrap_or_default();
-        let finding = if let Some(unknown) = unknown_key::parse(error.message()) {
+        let finding = if let Some(unknown) = unknown {
             unknown.finding(path)
         } else if let Some(field) = missing_field(error.message()) {
             let at = if path.is_empty() { "the file".to_owned() } else { format!("`{path}`") };
@@ -212,6 +215,7 @@ impl Document {
                 text: "(this line holds a secret)".to_owned(),
                 column: 1,
                 width: 1,
+                skipped: 0,
                 ..place
             },
             _ => place,
@@ -257,17 +261,23 @@ struct Problem {
     fix: String,
 }
 
-/// The text with every `${…}` replaced, or `None` if there is none. `$${` stands for `${` itself.
+/// A text with every `${…}` replaced.
+struct Filled {
+    text: String,
+    /// Whether a part of it came from a variable or a file.
+    from_outside: bool,
+}
+
+/// Replaces every `${…}`; `$${` stands for `${` itself.
 fn replace_all(
     text: &str,
     folder: &Path,
     environment: Environment<'_>,
-) -> Result<Option<String>, Problem> {
+) -> Result<Filled, Problem> {
     let mut rest = text;
     let mut out = String::with_capacity(text.len());
-    let mut replaced = false;
+    let mut from_outside = false;
     while let Some(at) = rest.find("${") {
-        replaced = true;
         let (before, from) = rest.split_at(at);
         let inside = from.strip_prefix("${").unwrap_or(from);
         if let Some(before) = before.strip_suffix('$') {
@@ -284,10 +294,11 @@ fn replace_all(
             });
         };
         out.push_str(&resolve(reference, folder, environment)?);
+        from_outside = true;
         rest = after;
     }
     out.push_str(rest);
-    Ok(replaced.then_some(out))
+    Ok(Filled { text: out, from_outside })
 }
 
 fn resolve(

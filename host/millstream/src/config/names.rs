@@ -57,14 +57,14 @@ impl Checker<'_> {
     /// Checks the name at `path`; `false` if it is not allowed.
     pub(crate) fn name(&mut self, path: &str, name: &str, kind: Kind) -> bool {
         let (word, problem) = match kind {
-            Kind::Topic => ("topic", topic_problem(name)),
-            Kind::Group => ("consumer group", topic_problem(name)),
-            Kind::Pipeline => ("pipeline", name_problem(name)),
-            Kind::Output => ("output", name_problem(name)),
+            Kind::Topic => ("a topic", topic_problem(name)),
+            Kind::Group => ("a consumer group", topic_problem(name)),
+            Kind::Pipeline => ("a pipeline", name_problem(name)),
+            Kind::Output => ("an output", name_problem(name)),
         };
         let Some(why) = problem else { return true };
         let shown = self.document.shown(path, name);
-        let what = format!("{shown} is not a name for a {word}");
+        let what = format!("{shown} is not a name for {word}");
         let finding = Finding::new(Code::BadName, what, "choose another name").because(why);
         match kind {
             Kind::Topic | Kind::Group => self.value(finding, path),

@@ -47,7 +47,7 @@ fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
     let outputs = spec.outputs.iter().map(|(name, topic)| format!("{name} → {topic}"));
     line(out, "outputs", &or_none(outputs.collect()));
     let (delivery, ordering) = (delivery(spec.delivery), ordering(spec.ordering));
-    line(out, "promise", &format!("{delivery}, in order by {ordering}"));
+    line(out, "promise", &format!("{delivery}, {ordering}"));
     line(out, "retry", &retry(spec));
     let kept = spec.dead_letter.retention.map_or("for ever".to_owned(), duration);
     let dead = spec.topics.iter().map(|t| spec.dead_letter.topic.topic(t, &spec.group, None));
@@ -60,8 +60,8 @@ fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
         out,
         "limits",
         &format!(
-            "{} instances, {} memory each, {} an attempt, {} or {} outputs a message",
-            spec.instances,
+            "{}, {} memory each, {} an attempt, {} or {} outputs a message",
+            instances(spec.instances),
             size(limits.memory_bytes),
             duration(limits.time),
             size(limits.output_bytes),
@@ -72,6 +72,10 @@ fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
         let settings = settings.iter().map(|(name, setting)| format!("{name}={setting:?}"));
         line(out, "settings", &or_none(settings.collect()));
     }
+}
+
+fn instances(count: usize) -> String {
+    if count == 1 { "1 instance".to_owned() } else { format!("{count} instances") }
 }
 
 fn or_none(items: Vec<String>) -> String {
@@ -88,9 +92,9 @@ fn delivery(delivery: Delivery) -> &'static str {
 
 fn ordering(ordering: Ordering) -> &'static str {
     match ordering {
-        Ordering::Partition => "partition",
-        Ordering::Key => "key",
-        Ordering::None => "nothing",
+        Ordering::Partition => "in order by partition",
+        Ordering::Key => "in order by key",
+        Ordering::None => "in no order",
     }
 }
 
@@ -117,12 +121,55 @@ fn idempotency(spec: &PipelineSpec) -> String {
     format!("{key}, remembered {}, without it {missing}", duration(idempotency.ttl))
 }
 
-/// A duration for a person: `14days`, `1m 30s`.
+/// A duration for a person: `14d`, `1m 30s`, `2.5s`, by its two largest units.
 pub fn duration(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
+    const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    if duration < Duration::from_secs(60) {
+        return if duration.subsec_millis() == 0 {
+            format!("{}s", duration.as_secs())
+        } else if duration < Duration::from_secs(1) {
+            format!("{}ms", duration.as_millis())
+        } else {
+            format!("{}s", (duration.as_secs_f64() * 1000.0).round() / 1000.0)
+        };
+    }
+    let mut rest = duration.as_secs();
+    let mut parts = Vec::new();
+    for (seconds, unit) in UNITS {
+        if rest >= seconds {
+            parts.push(format!("{}{unit}", rest / seconds));
+            rest %= seconds;
+        }
+    }
+    if rest > 0 {
+        parts.push(format!("{rest}s"));
+    }
+    parts.truncate(2);
+    parts.join(" ")
 }
 
 /// A size for a person: `64.0 MiB`.
 pub fn size(bytes: usize) -> String {
     bytesize::ByteSize::b(bytes as u64).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short_and_say_what_counts() {
+        for (millis, text) in [
+            (0, "0s"),
+            (5, "5ms"),
+            (2_500, "2.5s"),
+            (59_999, "59.999s"),
+            (90_000, "1m 30s"),
+            (3_600_000, "1h"),
+            (1_209_600_000, "14d"),
+            (90_061_000, "1d 1h"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(millis)), text, "{millis} ms");
+        }
+    }
 }

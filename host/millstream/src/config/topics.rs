@@ -104,6 +104,8 @@ type Owners = BTreeMap<Topic, (String, Companion)>;
 
 fn companion_names(checker: &mut Checker<'_>, pipelines: &[PipelineConfig]) -> Owners {
     let mut owners = Owners::new();
+    // One finding a template is enough: its tiers are all alike.
+    let mut reported = BTreeSet::new();
     for PipelineConfig { spec, .. } in pipelines {
         for companion in companions(spec) {
             let key = match companion.kind {
@@ -111,21 +113,28 @@ fn companion_names(checker: &mut Checker<'_>, pipelines: &[PipelineConfig]) -> O
                 CompanionKind::DeadLetters => "dead_letter",
             };
             let path = join(&join(&path_of(spec), key), "topic");
-            if let Some(why) = topic_problem(&companion.topic) {
-                // A source topic with a bad name has been reported where it stands.
-                if topic_problem(&companion.source).is_none() {
-                    let what = format!("companion topic {:?} is not allowed", &*companion.topic);
-                    let fix = "shorten the topic's name, the group or the template";
-                    checker.value(Finding::new(Code::BadName, what, fix).because(why), &path);
-                }
-                continue;
-            }
             let name = companion.topic.clone();
-            if let Some((other, _)) = owners.insert(name.clone(), (spec.name.clone(), companion)) {
-                let what = format!("companion topic {:?} has two owners", &*name);
-                let why = format!("pipelines `{other}` and `{}` both write it", spec.name);
-                let fix = "put {group} into the templates, or name them differently";
-                checker.value(Finding::new(Code::TopicClash, what, fix).because(why), &path);
+            let source_is_fine = topic_problem(&companion.source).is_none();
+            let finding = if let Some(why) = topic_problem(&name) {
+                let what = format!("companion topic {:?} is not allowed", &*name);
+                let fix = "shorten the topic's name, the group or the template";
+                Finding::new(Code::BadName, what, fix).because(why)
+            } else {
+                let owner = (spec.name.clone(), companion);
+                match owners.insert(name.clone(), owner.clone()) {
+                    // A source topic that is named twice was reported where it stands.
+                    None => continue,
+                    Some(other) if other == owner => continue,
+                    Some((other, _)) => {
+                        let what = format!("companion topic {:?} has two owners", &*name);
+                        let why = format!("pipelines `{other}` and `{}` both write it", spec.name);
+                        let fix = "put {group} into the templates, or name them differently";
+                        Finding::new(Code::TopicClash, what, fix).because(why)
+                    }
+                }
+            };
+            if source_is_fine && reported.insert(path.clone()) {
+                checker.value(finding, &path);
             }
         }
     }

@@ -25,13 +25,13 @@ pub(super) struct Accounts {
     duplicates_dropped: u64,
     /// Orders in the dead-letter topic at the end.
     dead: u64,
-    /// Dead letters before the redrive.
+    /// Orders in the dead-letter topic before the redrive.
     dead_before_redrive: u64,
     /// Orders that are neither priced nor dead.
     lost: u64,
     /// Outputs beyond one for each order.
     handled_twice: u64,
-    /// Dead letters that were expected before the redrive.
+    /// Orders that were expected there.
     poison: u64,
 }
 
@@ -106,6 +106,11 @@ impl Accounts {
         let verdict = if self.hold() { "The sums hold." } else { "THE SUMS DO NOT HOLD." };
         format!("{table}\n\n{verdict}")
     }
+}
+
+/// How many different orders stand in these lines.
+pub(super) fn orders_in(lines: &str) -> Result<u64, Failure> {
+    Ok(by_id(lines)?.len() as u64)
 }
 
 fn by_id(lines: &str) -> Result<BTreeMap<String, u64>, Failure> {

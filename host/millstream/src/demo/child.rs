@@ -123,7 +123,7 @@ impl Tools {
 
     /// Puts all dead letters back.
     pub(super) async fn redrive(&self, pipeline: &str) -> Result<(), Failure> {
-        self.run(&["dlq", "redrive", pipeline, "--all"], "").await.map(drop)
+        self.run(&["dlq", "redrive", pipeline], "").await.map(drop)
     }
 }
 

@@ -28,7 +28,9 @@ impl Book {
         held.retain(|(partition, offset), _| {
             let uid = self.at.get(partition).and_then(|m| m.get(offset));
             let settled = uid.is_some_and(|uid| self.is_settled_at_source(*uid));
-            !settled && !self.is_covered(partition, *offset)
+            // A host that lost a partition may know it from a refused commit before it is told.
+            let held = self.holds(host, partition).is_some();
+            held && !settled && !self.is_covered(partition, *offset)
         });
         let spec = &self.scenario.spec;
         let (messages, bytes) = (held.len(), held.values().sum::<usize>());

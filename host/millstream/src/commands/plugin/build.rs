@@ -30,6 +30,9 @@ pub struct BuildArgs {
     /// Copy the .wasm here as well
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Cargo features of the plugin, separated by commas
+    #[arg(long, value_name = "NAMES")]
+    features: Option<String>,
 }
 
 /// Builds, and prints where the `.wasm` is.
@@ -37,7 +40,7 @@ pub struct BuildArgs {
 /// # Errors
 /// When there is no way to build for Wasm on this machine, or the build fails.
 pub(crate) fn run(context: &Context, args: &BuildArgs) -> Result<Exit, Failure> {
-    let built = build(&context.terminal, &args.folder)?;
+    let built = build(&context.terminal, &args.folder, args.features.as_deref())?;
     let path = match &args.out {
         None => built,
         Some(out) => {
@@ -64,7 +67,11 @@ enum Toolchain {
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn build(terminal: &Terminal, folder: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn build(
+    terminal: &Terminal,
+    folder: &Path,
+    features: Option<&str>,
+) -> Result<PathBuf, Failure> {
     if !folder.join("Cargo.toml").is_file() {
         let fix = "name a plugin's folder, or make one with `millstream plugin new NAME`";
         let what = format!("{} has no Cargo.toml", folder.display());
@@ -75,6 +82,7 @@ pub(crate) fn build(terminal: &Terminal, folder: &Path) -> Result<PathBuf, Failu
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(folder).args(["build", "--release", "--message-format"]);
     cargo.arg("json-render-diagnostics");
+    cargo.args(features.iter().flat_map(|features| ["--features", features]));
     match toolchain {
         Toolchain::Target(target) => cargo.args(["--target", target]),
         Toolchain::SystemSources => cargo

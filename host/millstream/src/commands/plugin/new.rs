@@ -22,9 +22,9 @@ const NAME_CHARS_MAX: usize = 64;
 pub struct NewArgs {
     /// The plugin's name, which is also its folder's
     name: String,
-    /// Make the folder in here
-    #[arg(long = "in", value_name = "DIR", default_value = ".")]
-    parent: PathBuf,
+    /// Make the folder in here [default: this folder]
+    #[arg(long = "in", value_name = "DIR")]
+    parent: Option<PathBuf>,
 }
 
 /// Makes the folder.
@@ -38,7 +38,7 @@ pub(crate) fn run(context: &Context, args: &NewArgs) -> Result<Exit, Failure> {
         let fix = "use lower-case letters, digits and `-`, for example `price-orders`";
         return Err(Finding::new(Code::BadName, what, fix).because(why).into());
     }
-    let folder = args.parent.join(name);
+    let folder = args.parent.clone().unwrap_or_default().join(name);
     if folder.exists() {
         let what = format!("{} is there already", folder.display());
         let fix = "choose another name, or remove it";

@@ -38,7 +38,7 @@ pub(crate) async fn run(context: &Context, args: &TestArgs) -> Result<Exit, Fail
     let cases = cases::read_all(&folder)?;
     let wasm = match &args.wasm {
         Some(wasm) => wasm.clone(),
-        None => build::build(&context.terminal, &args.folder)?,
+        None => build::build(&context.terminal, &args.folder, None)?,
     };
     let sandbox = Sandbox::new(SandboxOptions::default())
         .map_err(|error| Failure::from(plugin_file::sandbox_finding(&error)))?;

@@ -1,0 +1,134 @@
+//! Pipeline run: the real pipeline on the embedded log, assembled as the host does it, with what a
+//! `[pipelines.NAME]` table has when it says nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use millstream_core::clock::SystemClock;
+use millstream_core::metrics::Metrics;
+use millstream_core::names::Template;
+use millstream_core::pipeline::{Pipeline, PipelineError, Ports, Until};
+use millstream_core::pipeline_spec::{
+    DeadLetterSpec, Delivery, Ordering, PipelineSpec, RetrySpec, Start,
+};
+use millstream_core::plugin::Plugin;
+use millstream_core::shutdown::Shutdown;
+use millstream_log_embedded::EmbeddedLog;
+use prometheus::Registry;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::filled_log::{self, GROUP, OUTPUT, SOURCE};
+use crate::log_loop::COMMIT_EVERY;
+
+/// How often the end of the outputs is looked at: what the time measured may be too long by.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// A pipeline without an output for so long is not slow, it stands.
+const STANDSTILL: Duration = Duration::from_secs(20);
+
+/// What differs between pipelines.
+#[derive(Clone)]
+pub(crate) struct PipelineSetup {
+    pub(crate) plugin: Arc<dyn Plugin>,
+    pub(crate) delivery: Delivery,
+    pub(crate) ordering: Ordering,
+    pub(crate) in_flight_messages: usize,
+    pub(crate) instances: usize,
+}
+
+/// Runs a pipeline over `messages` in a fresh log in `dir`; answers how long it took from its start
+/// until the last output was in the log.
+///
+/// # Errors
+/// When the pipeline stops or stands still, or not every message came out once and was committed.
+pub(crate) async fn run(
+    dir: &Path,
+    messages: u64,
+    setup: &PipelineSetup,
+) -> anyhow::Result<Duration> {
+    let log = filled_log::open(dir, messages).await?;
+    let ports = Ports {
+        log: Arc::clone(&log) as _,
+        plugin: Arc::clone(&setup.plugin),
+        idempotency: Arc::clone(&log) as _,
+        clock: Arc::new(SystemClock),
+        metrics: Metrics::new(&Registry::new())?,
+    };
+    let pipeline = Pipeline::new(spec(setup)?, ports);
+    let (trigger, shutdown) = Shutdown::new();
+    let begin = Instant::now();
+    let mut running = tokio::spawn(pipeline.run(shutdown, Until::Shutdown));
+    until_all_out(&log, messages, &mut running).await?;
+    let elapsed = begin.elapsed();
+
+    trigger.request();
+    running.await.context("the pipeline panicked")??;
+    // It has drained: what was not committed yet is now.
+    filled_log::check_outputs(&log, messages).await?;
+    log.close().await;
+    Ok(elapsed)
+}
+
+async fn until_all_out(
+    log: &EmbeddedLog,
+    messages: u64,
+    running: &mut JoinHandle<Result<(), PipelineError>>,
+) -> anyhow::Result<()> {
+    let mut last = (0, Instant::now());
+    loop {
+        let outputs = filled_log::total(&filled_log::ends(log, OUTPUT).await?);
+        if outputs >= messages {
+            return Ok(());
+        }
+        if outputs > last.0 {
+            last = (outputs, Instant::now());
+        }
+        if last.1.elapsed() > STANDSTILL {
+            bail!("the pipeline stands still at {outputs} of {messages} outputs");
+        }
+        tokio::select! {
+            biased;
+            ended = &mut *running => {
+                return Err(match ended.context("the pipeline panicked")? {
+                    Ok(()) => anyhow!("the pipeline ended by itself at {outputs} of {messages}"),
+                    Err(error) => error.into(),
+                });
+            }
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+fn spec(setup: &PipelineSetup) -> anyhow::Result<PipelineSpec> {
+    let template = |text, tier| Template::new(text, tier).map_err(|why| anyhow!("{text}: {why}"));
+    Ok(PipelineSpec {
+        name: "bench".to_owned(),
+        group: GROUP.to_owned(),
+        topics: vec![SOURCE.into()],
+        start: Start::Earliest,
+        outputs: BTreeMap::from([("default".to_owned(), OUTPUT.into())]),
+        delivery: setup.delivery,
+        ordering: setup.ordering,
+        in_flight_messages: setup.in_flight_messages,
+        in_flight_bytes: 64 << 20,
+        instances: setup.instances,
+        retry: RetrySpec {
+            delays: [5, 30, 300].map(Duration::from_secs).to_vec(),
+            in_place: setup.ordering == Ordering::Partition,
+            topic: template("{topic}.retry.{delay}", true)?,
+            pause_min: Duration::from_secs(1),
+            pause_max: Duration::from_secs(60),
+        },
+        dead_letter: DeadLetterSpec {
+            topic: template("{topic}.dlq", false)?,
+            retention: Some(Duration::from_secs(14 * 24 * 3600)),
+        },
+        idempotency: None,
+        commit_interval: COMMIT_EVERY,
+        drain: Duration::from_secs(10),
+    })
+}

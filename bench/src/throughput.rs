@@ -1,0 +1,174 @@
+//! Throughput: the embedded pipeline's messages per second beside bare loops over the same storage.
+//!
+//! Every run has a fresh folder, the same messages and the same durability; a round has every run
+//! once, and begins with another one each time.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use millstream_core::pipeline_spec::{Delivery, Ordering};
+use millstream_core::plugin::Plugin;
+use serde::Serialize;
+
+use crate::effort::Effort;
+use crate::figures::Rounds;
+use crate::pipeline_run::{self, PipelineSetup};
+use crate::report::progress;
+use crate::{log_loop, store_loop};
+
+/// The share of a bare loop's throughput that the pipeline is to reach.
+pub(crate) const AIM_SHARE: f64 = 0.5;
+
+/// `in_flight.messages` where a pipeline does not say.
+const IN_FLIGHT_DEFAULT: usize = 1_000;
+
+/// What is run.
+pub(crate) struct Run {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    kind: Kind,
+    delivery: Delivery,
+}
+
+/// What a run is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Role {
+    /// Pipelines are compared with it.
+    Baseline,
+    /// It has an aim.
+    Pipeline,
+    /// It says where the time goes.
+    Information,
+}
+
+enum Kind {
+    Store,
+    Log,
+    Pipeline(PipelineSetup),
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Throughput {
+    /// The run in words.
+    pub(crate) run: String,
+    /// What it is there for.
+    pub(crate) role: Role,
+    /// Messages per second.
+    pub(crate) per_second: Rounds,
+    /// Its share of the loop over the storage library, median to median.
+    pub(crate) of_store_loop: f64,
+    /// Its share of the loop over the log that writes and commits as it does, median to median.
+    pub(crate) of_log_loop: f64,
+}
+
+/// All runs, or the bare loops and those whose name contains one of `only`.
+pub(crate) fn runs(
+    cores: usize,
+    sandboxed: &Arc<dyn Plugin>,
+    native: &Arc<dyn Plugin>,
+    only: &[String],
+) -> Vec<Run> {
+    use Delivery::{AtLeastOnce, ExactlyOnce};
+    let loops = [
+        ("bare loop, storage library", Kind::Store, AtLeastOnce),
+        ("bare loop, log, append", Kind::Log, AtLeastOnce),
+        ("bare loop, log, transact", Kind::Log, ExactlyOnce),
+    ];
+    let pipeline = |delivery, ordering, role, note: &str, change: &dyn Fn(&mut PipelineSetup)| {
+        let mut setup = PipelineSetup {
+            plugin: Arc::clone(sandboxed),
+            delivery,
+            ordering,
+            in_flight_messages: IN_FLIGHT_DEFAULT,
+            instances: cores,
+        };
+        change(&mut setup);
+        let order = if ordering == Ordering::Key { "key" } else { "partition" };
+        let once = if delivery == ExactlyOnce { "exactly once" } else { "at least once" };
+        let name = format!("pipeline, {once}, by {order}{note}");
+        Run { name, role, kind: Kind::Pipeline(setup), delivery }
+    };
+    let as_it_is = |_: &mut PipelineSetup| {};
+    let without_sandbox = |setup: &mut PipelineSetup| setup.plugin = Arc::clone(native);
+    let ten_fold = |setup: &mut PipelineSetup| setup.in_flight_messages = 10 * IN_FLIGHT_DEFAULT;
+    let (aimed, information) = (Role::Pipeline, Role::Information);
+    let pipelines = [
+        pipeline(AtLeastOnce, Ordering::Key, aimed, "", &as_it_is),
+        pipeline(AtLeastOnce, Ordering::Partition, aimed, "", &as_it_is),
+        pipeline(ExactlyOnce, Ordering::Key, aimed, "", &as_it_is),
+        pipeline(ExactlyOnce, Ordering::Partition, aimed, "", &as_it_is),
+        pipeline(AtLeastOnce, Ordering::Key, information, ", no sandbox", &without_sandbox),
+        pipeline(AtLeastOnce, Ordering::Key, information, ", 10,000 in flight", &ten_fold),
+        pipeline(ExactlyOnce, Ordering::Key, information, ", 10,000 in flight", &ten_fold),
+    ];
+    let wanted =
+        |run: &Run| only.is_empty() || only.iter().any(|part| run.name.contains(part.as_str()));
+    let loops = loops.into_iter().map(|(name, kind, delivery)| Run {
+        name: name.to_owned(),
+        role: Role::Baseline,
+        kind,
+        delivery,
+    });
+    loops.chain(pipelines.into_iter().filter(wanted)).collect()
+}
+
+/// Measures all of them.
+///
+/// # Errors
+/// When one fails, or loses or doubles a message.
+pub(crate) fn measure(runs: &[Run], dir: &Path, effort: Effort) -> anyhow::Result<Vec<Throughput>> {
+    let progress = progress(runs.len() as u64 * u64::from(effort.throughput_rounds));
+    let mut rates: Vec<Vec<f64>> = vec![Vec::new(); runs.len()];
+    for round in 0..effort.throughput_rounds as usize {
+        for step in 0..runs.len() {
+            let index = (round + step) % runs.len();
+            let (Some(run), Some(rates)) = (runs.get(index), rates.get_mut(index)) else {
+                continue;
+            };
+            progress.set_message(run.name.clone());
+            let took = once(run, dir, effort.messages).with_context(|| run.name.clone())?;
+            rates.push(effort.messages as f64 / took.as_secs_f64());
+            progress.inc(1);
+        }
+    }
+    progress.finish_and_clear();
+    let measured: Vec<(&Run, Rounds)> =
+        runs.iter().zip(rates).filter_map(|(run, rates)| Some((run, Rounds::of(rates)?))).collect();
+    let loop_of = |kind: fn(&Kind) -> bool, delivery: Option<Delivery>| {
+        let found = measured.iter().find(|(run, _)| {
+            kind(&run.kind) && delivery.is_none_or(|delivery| run.delivery == delivery)
+        });
+        found.map(|(_, rounds)| rounds.median).context("a bare loop was not run")
+    };
+    let share = |(run, per_second): &(&Run, Rounds)| {
+        let store = loop_of(|kind| matches!(kind, Kind::Store), None)?;
+        let log = loop_of(|kind| matches!(kind, Kind::Log), Some(run.delivery))?;
+        Ok(Throughput {
+            run: run.name.clone(),
+            role: run.role,
+            per_second: *per_second,
+            of_store_loop: per_second.median / store,
+            of_log_loop: per_second.median / log,
+        })
+    };
+    measured.iter().map(share).collect()
+}
+
+fn once(run: &Run, dir: &Path, messages: u64) -> anyhow::Result<Duration> {
+    let folder = tempfile::Builder::new().prefix("millstream-bench-").tempdir_in(dir)?;
+    // As the host has it, and of its own: nothing of the last run is left in it.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let took = match &run.kind {
+        Kind::Store => store_loop::run(folder.path(), messages),
+        Kind::Log => runtime.block_on(log_loop::run(folder.path(), messages, run.delivery)),
+        Kind::Pipeline(setup) => {
+            runtime.block_on(pipeline_run::run(folder.path(), messages, setup))
+        }
+    }?;
+    folder.close().context("the folder of the run cannot be removed")?;
+    Ok(took)
+}

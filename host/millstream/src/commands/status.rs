@@ -1,0 +1,100 @@
+//! `status`: what a running host says of itself.
+
+use clap::Args;
+use serde::Deserialize;
+
+use crate::access;
+use crate::commands::Context;
+use crate::exit::{Exit, Failure};
+use crate::finding::{Code, Finding};
+use crate::table::{self, Column};
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    pipelines: Vec<Pipeline>,
+}
+
+#[derive(Deserialize)]
+struct Pipeline {
+    pipeline: String,
+    ready: bool,
+    trouble: Option<String>,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Deserialize)]
+struct Partition {
+    topic: String,
+    partition: u32,
+    position: u64,
+    committed: u64,
+    in_flight: usize,
+    retries: usize,
+    waiting_lanes: usize,
+}
+
+/// Prints the status. Exit code 1 if a pipeline is not ready.
+///
+/// # Errors
+/// When no host runs, or it can't be reached.
+pub async fn run(context: &Context, args: StatusArgs) -> Result<Exit, Failure> {
+    let place = context.place()?;
+    let host = access::running_host(&place).await?;
+    let value = host.status().await;
+    let value = value.map_err(|error| Failure::log("the host does not tell its status", &error))?;
+    let status: Status = serde_json::from_value(value.clone()).map_err(|error| {
+        let fix = "use the host's own version of this program";
+        Finding::new(Code::LogUnavailable, "the host's status is not understood", fix).because(error)
+    })?;
+    if args.json {
+        table::print_json(&context.terminal, &value)?;
+    } else {
+        show(context, &status)?;
+    }
+    let ready = status.pipelines.iter().all(|pipeline| pipeline.ready);
+    Ok(if ready { Exit::Done } else { Exit::Failed })
+}
+
+fn show(context: &Context, status: &Status) -> Result<(), Failure> {
+    let columns = [
+        Column::Text("topic"),
+        Column::Number("partition"),
+        Column::Number("read"),
+        Column::Number("committed"),
+        Column::Number("in flight"),
+        Column::Number("retries"),
+        Column::Number("waiting lanes"),
+    ];
+    for pipeline in &status.pipelines {
+        let state = match (&pipeline.trouble, pipeline.ready) {
+            (None, true) => "ready".to_owned(),
+            (trouble, _) => format!("not ready: {}", trouble.as_deref().unwrap_or("unknown")),
+        };
+        context.terminal.print(&format!("pipeline {}: {state}", pipeline.pipeline))?;
+        let row = |p: &Partition| {
+            let numbers = [
+                u64::from(p.partition),
+                p.position,
+                p.committed,
+                p.in_flight as u64,
+                p.retries as u64,
+                p.waiting_lanes as u64,
+            ];
+            let numbers = numbers.iter().map(ToString::to_string);
+            std::iter::once(p.topic.clone()).chain(numbers).collect::<Vec<_>>()
+        };
+        let rows: Vec<_> = pipeline.partitions.iter().map(row).collect();
+        if !rows.is_empty() {
+            context.terminal.print(&table::layout(&columns, &rows))?;
+        }
+    }
+    Ok(())
+}
