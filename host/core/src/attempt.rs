@@ -120,7 +120,9 @@ impl OutputRules {
         if size_bytes > *bytes_max {
             return Err(fault(
                 FaultKind::Oversize,
-                format!("an output of {size_bytes} bytes is larger than the {bytes_max} bytes topic {topic} takes"),
+                format!(
+                    "an output of {size_bytes} bytes is larger than the {bytes_max} bytes topic {topic} takes"
+                ),
             ));
         }
         Ok(record)

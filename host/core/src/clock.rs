@@ -13,6 +13,7 @@ pub trait WallClock: Send + Sync + 'static {
 pub struct SystemClock;
 
 impl WallClock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is where the clock is injected from")]
     fn now(&self) -> EpochMs {
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         // A clock before 1970 reads as 1970: ages are then too large, nothing is lost by it.

@@ -36,9 +36,7 @@ impl Context {
         let original = &item.message.headers;
         let (template, headers) = match delay {
             Some(_) => (&self.spec.retry.topic, headers::encode(&found, original)),
-            None => {
-                (&self.spec.dead_letter.topic, headers::dead_letter_headers(&found, original))
-            }
+            None => (&self.spec.dead_letter.topic, headers::dead_letter_headers(&found, original)),
         };
         let source = self.source_topic_of(item);
         Record {

@@ -26,14 +26,24 @@ type KeyMap = std::collections::HashMap<Bytes, usize, BuildHasherDefault<FxHashe
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId(usize);
 
+/// What a lane waits for. A lane that waits for its time is not woken by a claim that ended: a later
+/// message of it may have asked for that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// A retry in place or a pause has its time.
+    Time,
+    /// Another message's claim ends, or the store answers.
+    Claim,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// In `ready`.
     Ready,
     /// Some of its messages are with a worker (or taken and not yet handed back).
     Busy,
-    /// Nothing is given out until it is woken.
-    Waiting,
+    /// Nothing is given out until it is woken for this.
+    Waiting(WaitsFor),
 }
 
 #[derive(Debug)]
@@ -82,7 +92,8 @@ impl<T> Lanes<T> {
             lane.queue.push_back(message);
             return;
         }
-        let lane = Lane { key: lane_key.clone(), queue: VecDeque::from([message]), state: State::Ready };
+        let lane =
+            Lane { key: lane_key.clone(), queue: VecDeque::from([message]), state: State::Ready };
         let index = self.lanes.insert(lane);
         if let Some(key) = lane_key {
             self.by_key.insert(key, index);
@@ -128,19 +139,19 @@ impl<T> Lanes<T> {
         self.ready.push_back(lane.0);
     }
 
-    /// A busy lane waits until [`Lanes::wake`]: `returned` go to its front.
-    pub fn wait(&mut self, lane: LaneId, returned: Vec<T>) {
+    /// A busy lane waits until [`Lanes::wake`] for the same reason: `returned` go to its front.
+    pub fn wait(&mut self, lane: LaneId, returned: Vec<T>, reason: WaitsFor) {
         self.put_to_front(lane, returned);
         if let Some(found) = self.lanes.get_mut(lane.0) {
-            found.state = State::Waiting;
+            found.state = State::Waiting(reason);
             self.waiting += 1;
         }
     }
 
-    /// A waiting lane goes on. Nothing happens to a lane that does not wait.
-    pub fn wake(&mut self, lane: LaneId) {
+    /// A waiting lane goes on. Nothing happens to a lane that does not wait for this.
+    pub fn wake(&mut self, lane: LaneId, reason: WaitsFor) {
         if let Some(found) = self.lanes.get_mut(lane.0)
-            && found.state == State::Waiting
+            && found.state == State::Waiting(reason)
         {
             self.waiting -= 1;
             found.state = State::Ready;

@@ -57,7 +57,12 @@ impl Ledger {
             entries: VecDeque::new(),
             unsettled: 0,
             position: commit.next,
-            restored: commit.settled_above.iter().filter(|r| r.end > commit.next).cloned().collect(),
+            restored: commit
+                .settled_above
+                .iter()
+                .filter(|r| r.end > commit.next)
+                .cloned()
+                .collect(),
             attempts: commit.attempts.iter().copied().collect(),
         }
     }

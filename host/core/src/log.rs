@@ -42,7 +42,9 @@ pub enum LogError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The record is larger than its topic takes.
-    #[error("record of {size_bytes} bytes is larger than the {max_bytes} bytes topic {topic} takes")]
+    #[error(
+        "record of {size_bytes} bytes is larger than the {max_bytes} bytes topic {topic} takes"
+    )]
     TooLarge {
         /// The topic.
         topic: Topic,
@@ -286,8 +288,12 @@ pub trait Log: Send + Sync + 'static {
     ///
     /// # Errors
     /// See [`LogError`].
-    async fn fetch(&self, partition: &Partition, from: Offset, room: Room)
-    -> Result<Batch, LogError>;
+    async fn fetch(
+        &self,
+        partition: &Partition,
+        from: Offset,
+        room: Room,
+    ) -> Result<Batch, LogError>;
 
     /// The ends of partitions, in the order asked for.
     ///

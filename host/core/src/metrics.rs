@@ -63,7 +63,10 @@ pub struct Metrics {
     pub plugin_info: IntGaugeVec,
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: C,
+) -> prometheus::Result<C> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
@@ -352,3 +355,6 @@ impl PartitionMetrics {
         self.all.dead_letter_depth.with_label_values(&labels).set(depth);
     }
 }
+
+#[cfg(test)]
+mod tests;

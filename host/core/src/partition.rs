@@ -31,7 +31,7 @@ use crate::attempt::{Returned, Work};
 use crate::budget::Share;
 use crate::dedupe::Claims;
 use crate::in_hand::{InHand, ReadFrom};
-use crate::lane::{LaneId, Lanes};
+use crate::lane::{LaneId, Lanes, WaitsFor};
 use crate::ledger::{Delivery, Ledger};
 use crate::log::{Batch, Consumer, Ends};
 use crate::message::{EpochMs, Partition};
@@ -296,7 +296,7 @@ impl PartitionTask {
         let now = Instant::now();
         while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             if let Some(Reverse((_, lane))) = self.wakes.pop() {
-                self.lanes.wake(lane);
+                self.lanes.wake(lane, WaitsFor::Time);
             }
         }
     }

@@ -167,9 +167,7 @@ async fn prepare(
     context: &Arc<Context>,
 ) -> Result<(Arc<OutputRules>, Arc<dyn crate::log::Consumer>), PipelineError> {
     let (spec, log) = (&context.spec, &context.ports.log);
-    context
-        .until_available("create companion topics", || companions::ensure(&**log, spec))
-        .await?;
+    context.until_available("create companion topics", || companions::ensure(&**log, spec)).await?;
     let topics = context.until_available("list topics", || log.topics()).await?;
     let mut outputs = OutputRules::default();
     for (name, topic) in &spec.outputs {
@@ -186,9 +184,8 @@ async fn prepare(
         group: spec.group.clone(),
         topics: spec.topics.clone(),
     };
-    let consumer = context
-        .until_available("join the group", || log.consumer(subscription.clone()))
-        .await?;
+    let consumer =
+        context.until_available("join the group", || log.consumer(subscription.clone())).await?;
     Ok((Arc::new(outputs), consumer))
 }
 

@@ -82,13 +82,23 @@ pub(crate) struct Settling {
 
 impl Settling {
     /// A handled message.
-    pub(crate) fn done(context: &Context, item: InHand, records: Vec<Record>, source: &Partition) -> Self {
+    pub(crate) fn done(
+        context: &Context,
+        item: InHand,
+        records: Vec<Record>,
+        source: &Partition,
+    ) -> Self {
         let mark = item.key.as_ref().and_then(|key| context.mark(key, item.context.turn, source));
         Self { item, ending: Ending::Done, records, mark }
     }
 
     /// A message that is put off for `delay`.
-    pub(crate) fn retry(context: &Context, item: InHand, outcome: &Outcome, delay: Duration) -> Self {
+    pub(crate) fn retry(
+        context: &Context,
+        item: InHand,
+        outcome: &Outcome,
+        delay: Duration,
+    ) -> Self {
         let record = context.companion_record(&item, outcome, Some(delay));
         Self { item, ending: Ending::Retry(delay), records: vec![record], mark: None }
     }
@@ -236,7 +246,9 @@ pub(crate) async fn transact(
             Err(TransactError::Offender { index, error }) => {
                 let one = owners.get(index).and_then(|owner| settling.get_mut(*owner));
                 let one = one.ok_or_else(|| {
-                    PipelineError::Bug(format!("the log refused record {index} of a transaction that has no such record"))
+                    PipelineError::Bug(format!(
+                        "the log refused record {index} of a transaction that has no such record"
+                    ))
                 })?;
                 one.refused(&context, &error)?;
             }

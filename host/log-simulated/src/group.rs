@@ -346,7 +346,8 @@ impl State {
                 Notice::Lost => {
                     m.told.remove(partition);
                     m.detach(partition);
-                    m.unanswered.clear();
+                    let its_own = |t: &Transaction| t.commits.iter().any(|(p, _)| p == partition);
+                    m.unanswered.retain(|(transaction, ..)| !its_own(transaction));
                 }
             }
         }

@@ -71,7 +71,8 @@ impl PartitionLog {
         Ends {
             start: self.start,
             end: after(self.entries.range(..bound).next_back()),
-            high: after(self.entries.iter().next_back()),
+            // Gaps at the end included: reading goes on behind them, and so do commits.
+            high: self.next,
         }
     }
 

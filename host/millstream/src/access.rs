@@ -171,7 +171,9 @@ pub async fn require_topic(log: &dyn Log, name: &str) -> Result<TopicSpec, Failu
     }
     let known: Vec<String> = topics.iter().map(|topic| topic.name.to_string()).collect();
     let fix = match config::nearest(name, &known) {
-        Some(nearest) => format!("did you mean {nearest:?}? Else `millstream topics create {name}`"),
+        Some(nearest) => {
+            format!("did you mean {nearest:?}? Else `millstream topics create {name}`")
+        }
         None => format!("make it with `millstream topics create {name}`"),
     };
     Err(Finding::new(Code::Topic, format!("there is no topic {name:?}"), fix).into())

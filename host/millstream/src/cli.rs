@@ -83,11 +83,8 @@ pub fn main() -> ExitCode {
         }
     };
     let terminal = Terminal::detect(cli.global.verbose);
-    let context = Context {
-        terminal,
-        config_file: cli.global.config,
-        data_dir: cli.global.data_dir,
-    };
+    let context =
+        Context { terminal, config_file: cli.global.config, data_dir: cli.global.data_dir };
     let exit = logging::start(cli.global.log.as_deref(), &terminal)
         .and_then(|()| runtime())
         .and_then(|runtime| runtime.block_on(dispatch(&context, cli.command)));

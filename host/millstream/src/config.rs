@@ -6,6 +6,7 @@
 mod bounds;
 pub mod checked;
 mod document;
+mod limits;
 mod names;
 mod pipeline;
 mod raw;
@@ -22,8 +23,8 @@ pub use checked::{
 pub use document::Environment;
 pub use names::topic_problem;
 pub use raw::Scalar;
-pub use unknown_key::nearest;
 pub use topics::{Companion, CompanionKind, companions};
+pub use unknown_key::nearest;
 
 use crate::finding::{Code, Finding};
 
@@ -40,15 +41,15 @@ pub fn load(file: &Path) -> Result<Config, Vec<Finding>> {
 /// # Errors
 /// As [`load`].
 pub fn load_with(file: &Path, environment: Environment<'_>) -> Result<Config, Vec<Finding>> {
-    let text = read(file).map_err(|finding| vec![finding])?;
+    let text = read(file)?;
     let (document, raw) = document::Document::read(file, text, environment)?;
     checked::check(&document, raw)
 }
 
-fn read(file: &Path) -> Result<String, Finding> {
+fn read(file: &Path) -> Result<String, Vec<Finding>> {
     let unreadable = |why: String, fix: &str| {
         let what = "the configuration cannot be read";
-        Finding::new(Code::ConfigUnreadable, what, fix).because(why).at(file.display())
+        vec![Finding::new(Code::ConfigUnreadable, what, fix).because(why).at(file.display())]
     };
     let size = std::fs::metadata(file).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => unreadable(
@@ -62,8 +63,7 @@ fn read(file: &Path) -> Result<String, Finding> {
         return Err(unreadable("it is a folder".to_owned(), fix));
     }
     if size.len() > document::CONFIG_BYTES_MAX {
-        let why =
-            format!("it has {} bytes, at most {} go", size.len(), document::CONFIG_BYTES_MAX);
+        let why = format!("it has {} bytes, at most {} go", size.len(), document::CONFIG_BYTES_MAX);
         return Err(unreadable(why, "name the right file with `--config FILE`"));
     }
     std::fs::read_to_string(file).map_err(|error| match error.kind() {

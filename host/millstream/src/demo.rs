@@ -103,7 +103,10 @@ async fn steps(terminal: &Terminal, plan: &Plan, folder: &Path) -> Result<Exit, 
         3,
         &format!(
             "sending {} orders, {} of them flaky, {} poison, {} sent twice; the host is killed (SIGKILL) on the way",
-            orders.unique(), orders.flaky(), orders.poison(), orders.twice()
+            orders.unique(),
+            orders.flaky(),
+            orders.poison(),
+            orders.twice()
         ),
     );
     let bar = terminal.progress("orders sent", Some(orders.sent()));
@@ -120,7 +123,10 @@ async fn steps(terminal: &Terminal, plan: &Plan, folder: &Path) -> Result<Exit, 
             killed?;
             let priced = tools.count("orders.priced").await?;
             bar.suspend(|| {
-                step(4, &format!("host killed, {priced} orders were priced by then; starting it again"));
+                step(
+                    4,
+                    &format!("host killed, {priced} orders were priced by then; starting it again"),
+                );
             });
             host = Host::start(folder, &tools).await?;
         }
@@ -133,7 +139,12 @@ async fn steps(terminal: &Terminal, plan: &Plan, folder: &Path) -> Result<Exit, 
     settled(terminal, &tools).await?;
     // By order: of a poison order that was sent twice both messages die.
     let dead_before = accounts::orders_in(&tools.consume("orders.created.dlq").await?)?;
-    step(6, &format!("{dead_before} orders are dead letters; deploying the fixed plugin and redriving them"));
+    step(
+        6,
+        &format!(
+            "{dead_before} orders are dead letters; deploying the fixed plugin and redriving them"
+        ),
+    );
     host.stop().await?;
     copy(&fixed, &in_use)?;
     let host = Host::start(folder, &tools).await?;
@@ -172,9 +183,9 @@ async fn settled(terminal: &Terminal, tools: &Tools) -> Result<(), Failure> {
 
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     let copied = std::fs::copy(from, to);
-    copied
-        .map(drop)
-        .map_err(|error| Failure::io(format!("cannot copy {} to {}", from.display(), to.display()), &error))
+    copied.map(drop).map_err(|error| {
+        Failure::io(format!("cannot copy {} to {}", from.display(), to.display()), &error)
+    })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {

@@ -174,7 +174,8 @@ async fn serve_admin(
     log.announce(&address.to_string())
         .map_err(|error| Failure::log("the admin address cannot be announced", &error))?;
     let (stop, mut stopped) = Shutdown::new();
-    let task = tokio::spawn(async move { server.serve(async move { stopped.requested().await }).await });
+    let task =
+        tokio::spawn(async move { server.serve(async move { stopped.requested().await }).await });
     Ok((Admin { stop, task }, address))
 }
 

@@ -64,11 +64,7 @@ pub struct PartitionLag {
 ///
 /// # Errors
 /// When the log cannot be read.
-pub async fn of(
-    log: &dyn Log,
-    spec: &PipelineSpec,
-    now: EpochMs,
-) -> Result<PipelineLag, LogError> {
+pub async fn of(log: &dyn Log, spec: &PipelineSpec, now: EpochMs) -> Result<PipelineLag, LogError> {
     let topics = log.topics().await?;
     let partitions_of = |name: &Topic| {
         let topic = topics.iter().find(|topic| topic.name == *name)?;
@@ -270,6 +266,6 @@ mod tests {
     #[test]
     fn a_timestamp_from_the_future_gives_no_negative_age() {
         assert_eq!(age_seconds(1_000, 5_000).to_bits(), 0.0f64.to_bits());
-        assert_eq!(age_seconds(EpochMs::MAX, EpochMs::MIN).is_nan(), false);
+        assert!(!age_seconds(EpochMs::MAX, EpochMs::MIN).is_nan());
     }
 }

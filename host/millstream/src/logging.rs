@@ -30,8 +30,7 @@ pub fn start(filter: Option<&str>, terminal: &Terminal) -> Result<(), Failure> {
         let what = format!("{from} cannot be {text:?}");
         Failure::from(Finding::new(Code::Usage, what, fix).because(error))
     })?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start in one process (tests of the library) keeps the first.
     let _ = if terminal.stderr {
         builder.with_ansi(terminal.colour()).try_init()

@@ -95,9 +95,7 @@ pub fn plan_beside(
             (Some(_), _) => Action::Keep,
         };
         let pipeline = pipeline.to_owned();
-        planned
-            .entry(spec.name.clone())
-            .or_insert(Planned { spec, role, pipeline, action });
+        planned.entry(spec.name.clone()).or_insert(Planned { spec, role, pipeline, action });
     };
     for PipelineConfig { spec: pipeline, .. } in pipelines {
         let as_needed = |name: &Topic| {

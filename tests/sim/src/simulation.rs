@@ -228,8 +228,8 @@ async fn calm(
                 return;
             }
             if elapsed > world.scenario.settles_within {
-                let what = format!("not within {:?}", world.scenario.settles_within);
-                book.check_end();
+                let left = book.first_left();
+                let what = format!("not within {:?}: {left}", world.scenario.settles_within);
                 book.violate("everything settles once faults stop", what);
                 return;
             }

@@ -104,8 +104,7 @@ fn example() -> CompanionHeaders {
 #[test]
 fn a_missing_or_wrong_header_is_named() {
     let headers = encode(&example(), &[]);
-    let without: Vec<_> =
-        headers.iter().filter(|h| h.name != "millstream-turn").cloned().collect();
+    let without: Vec<_> = headers.iter().filter(|h| h.name != "millstream-turn").cloned().collect();
     assert_eq!(decode(&without), Err(HeaderError::Missing("turn")));
     let mut wrong = headers;
     wrong.push(Header::new("millstream-attempt", "-1"));

@@ -42,6 +42,19 @@ fn without_order_or_key_no_message_waits_for_another() {
 }
 
 #[test]
+fn a_lane_that_waits_for_its_time_is_not_woken_by_a_claim() {
+    let mut lanes = Lanes::new(Ordering::Partition);
+    lanes.push(None, 1);
+    let lane = lanes.next_ready().expect("ready");
+    let message = lanes.pop(lane).expect("there is one");
+    lanes.wait(lane, vec![message], WaitsFor::Time);
+    lanes.wake(lane, WaitsFor::Claim);
+    assert_eq!(lanes.next_ready(), None, "its retry would come before its delay");
+    lanes.wake(lane, WaitsFor::Time);
+    assert_eq!(lanes.next_ready(), Some(lane));
+}
+
+#[test]
 fn lanes_end_with_their_last_message() {
     let mut lanes = Lanes::new(Ordering::Key);
     for n in 0..100 {
@@ -61,7 +74,11 @@ enum Step {
     /// Take up to n messages of the next ready lane.
     Take(usize),
     /// End the k-th batch in work; the messages from the m-th on come back unattempted.
-    End { pick: usize, handled: usize, wait: bool },
+    End {
+        pick: usize,
+        handled: usize,
+        wait: bool,
+    },
     /// Wake the k-th waiting lane.
     Wake(usize),
 }
@@ -70,8 +87,11 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..4u8).prop_map(Step::Push),
         (1..5usize).prop_map(Step::Take),
-        (any::<usize>(), 0..5usize, any::<bool>())
-            .prop_map(|(pick, handled, wait)| Step::End { pick, handled, wait }),
+        (any::<usize>(), 0..5usize, any::<bool>()).prop_map(|(pick, handled, wait)| Step::End {
+            pick,
+            handled,
+            wait
+        }),
         any::<usize>().prop_map(Step::Wake),
     ]
 }
@@ -95,7 +115,7 @@ proptest! {
                 handled.entry(if by_partition { 0 } else { k }).or_default().push(n);
             }
             if wait {
-                lanes.wait(lane, returned);
+                lanes.wait(lane, returned, WaitsFor::Time);
                 waiting.push(lane);
             } else {
                 lanes.hand_back(lane, returned);
@@ -119,7 +139,7 @@ proptest! {
                 }
                 Step::Wake(pick) if !waiting.is_empty() => {
                     let lane = waiting.remove(pick % waiting.len());
-                    lanes.wake(lane);
+                    lanes.wake(lane, WaitsFor::Time);
                 }
                 Step::End { .. } | Step::Wake(_) => {}
             }
@@ -128,7 +148,7 @@ proptest! {
             end(&mut lanes, &mut waiting, lane, batch, usize::MAX, false);
         }
         for lane in waiting.drain(..) {
-            lanes.wake(lane);
+            lanes.wake(lane, WaitsFor::Time);
         }
         let mut none_wait = Vec::new();
         while let Some(lane) = lanes.next_ready() {

@@ -1,3 +1,5 @@
+#![expect(clippy::single_range_in_vec_init, reason = "a list of ranges with one range")]
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::idempotency::Scope;
 use crate::in_hand::InHand;
+use crate::lane::WaitsFor;
 use crate::outcome::Outcome;
 use crate::pipeline_spec::{Delivery, MissingKey};
 
@@ -33,7 +34,8 @@ impl PartitionTask {
                 }
                 None if idempotency.missing == MissingKey::Handle => {}
                 None => {
-                    let reason = format!("the message has no idempotency key ({:?})", idempotency.key);
+                    let reason =
+                        format!("the message has no idempotency key ({:?})", idempotency.key);
                     self.fail_for_good(item, &Outcome::Reject { reason });
                     return;
                 }
@@ -66,7 +68,7 @@ impl PartitionTask {
     pub(super) fn on_answers(&mut self, answers: Vec<(Bytes, Option<u64>)>) {
         for (key, turn) in answers {
             for lane in self.claims.answered(&key, turn) {
-                self.lanes.wake(lane);
+                self.lanes.wake(lane, WaitsFor::Claim);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::dedupe::Decision;
 use crate::in_hand::InHand;
-use crate::lane::LaneId;
+use crate::lane::{LaneId, WaitsFor};
 
 use super::{PartitionTask, work};
 
@@ -52,7 +52,7 @@ impl PartitionTask {
             match (batch.len() > before, waits) {
                 // It stays busy until the batch is back, and is looked at again then.
                 (true, _) => {}
-                (false, true) => self.lanes.wait(lane, Vec::new()),
+                (false, true) => self.lanes.wait(lane, Vec::new(), WaitsFor::Claim),
                 (false, false) => self.lanes.hand_back(lane, Vec::new()),
             }
         }
@@ -61,12 +61,7 @@ impl PartitionTask {
 
     /// Takes messages of a lane as long as they may be attempted. Returns whether the next one has
     /// to wait for a claim or for the store's answer.
-    fn take_from(
-        &mut self,
-        lane: LaneId,
-        most: usize,
-        batch: &mut Vec<(LaneId, InHand)>,
-    ) -> bool {
+    fn take_from(&mut self, lane: LaneId, most: usize, batch: &mut Vec<(LaneId, InHand)>) -> bool {
         while batch.len() < most {
             let Some(head) = self.lanes.head(lane) else { return false };
             let decision = match &head.key {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::attempt::{Attempted, Returned, Verdict};
 use crate::in_hand::{InHand, ReadFrom};
-use crate::lane::LaneId;
+use crate::lane::{LaneId, WaitsFor};
 use crate::outcome::{Fault, FaultKind, Outcome};
 use crate::pipeline::PipelineError;
 use crate::pipeline_spec::Delivery;
@@ -128,11 +128,11 @@ impl PartitionTask {
         match then {
             Then::Next => self.lanes.hand_back(lane, back),
             Then::WaitFor(wait) => {
-                self.lanes.wait(lane, back);
+                self.lanes.wait(lane, back, WaitsFor::Time);
                 self.wake_at(Instant::now() + wait, lane);
             }
             Then::WaitForCommitAnd(delay) => {
-                self.lanes.wait(lane, back);
+                self.lanes.wait(lane, back, WaitsFor::Time);
                 self.wake_after_commit(delay, lane);
             }
         }
@@ -244,7 +244,7 @@ impl PartitionTask {
             };
             self.claims.leave(key);
             for lane in waiting {
-                self.lanes.wake(lane);
+                self.lanes.wake(lane, WaitsFor::Claim);
             }
         }
         self.settle_in_ledger(item.read_from, item.message.offset);

@@ -74,9 +74,7 @@ impl PartitionTask {
         if source_ends.start == source_ends.end || commit.next == source_ends.end {
             tracing::debug!(partition = %self.partition, "nothing is waiting in the source");
         }
-        context
-            .until_available("attach", || consumer.attach(&self.partition, commit.next))
-            .await?;
+        context.until_available("attach", || consumer.attach(&self.partition, commit.next)).await?;
         self.commit_soon();
         Ok(Restored { from: commit.next })
     }
@@ -91,9 +89,8 @@ impl PartitionTask {
         let mut attach_at = None;
         let room = Room { messages: HELD_MESSAGES_MAX, bytes: HELD_BYTES_MAX };
         while next < high {
-            let batch = context
-                .until_available("read tier", || log.fetch(&partition, next, room))
-                .await?;
+            let batch =
+                context.until_available("read tier", || log.fetch(&partition, next, room)).await?;
             if batch.next <= next {
                 tokio::time::sleep(HIDDEN_END_WAIT).await;
                 continue;
@@ -133,7 +130,7 @@ impl PartitionTask {
         };
         if commit.next > ends.high {
             let error = LogError::Fatal(format!(
-                "pipeline {name}: group {} has committed offset {} in {}, which ends at {}: the topic was made anew or cut off; reset the group's offset or use another group",
+                "group {} has committed offset {} in {}, which ends at {}: the topic was made anew or cut off; reset the group's offset or use another group",
                 self.context.spec.group, commit.next, self.partition, ends.high,
             ));
             return Err(self.context.stopped(error));

@@ -99,8 +99,8 @@ impl Case {
         let mut case = Self { name, settings, lines: Vec::with_capacity(messages.len()) };
         for ((in_line, text), (expect_line, expected)) in messages.into_iter().zip(expected) {
             let above = case.lines.len() as u64;
-            let (message, context) = parse_message(text, above)
-                .map_err(|why| bad_line(&in_path, in_line, &why))?;
+            let (message, context) =
+                parse_message(text, above).map_err(|why| bad_line(&in_path, in_line, &why))?;
             let expected = serde_json::from_str(expected)
                 .map_err(|error| error.to_string())
                 .and_then(|value| expectation::check(&value).map(|()| value))

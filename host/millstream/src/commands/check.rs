@@ -5,8 +5,8 @@
 
 use clap::Args;
 use millstream_core::log::Log;
-use millstream_core::names::Template;
 use millstream_core::message::Partition;
+use millstream_core::names::Template;
 use millstream_core::pipeline_spec::PipelineSpec;
 use millstream_sandbox::Sandbox;
 
@@ -42,7 +42,8 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Exit, Failure> {
         findings.push(finding.at(config.file.display()).warning());
     }
     plugins(&config, &mut findings);
-    if !args.offline && let Err(Failure::Findings(found)) = log(context, &config, &mut findings).await
+    if !args.offline
+        && let Err(Failure::Findings(found)) = log(context, &config, &mut findings).await
     {
         findings.extend(found);
     }

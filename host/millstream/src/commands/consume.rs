@@ -111,12 +111,8 @@ async fn read(
             .await
             .map_err(|error| unreadable(&reading.partition.to_string(), &error))?;
         let wanted = usize::try_from(*left).unwrap_or(usize::MAX);
-        let lines: Vec<String> = batch
-            .messages
-            .iter()
-            .take(wanted)
-            .map(jsonl::write_line)
-            .collect();
+        let lines: Vec<String> =
+            batch.messages.iter().take(wanted).map(jsonl::write_line).collect();
         if !lines.is_empty() {
             context.terminal.print(&lines.join("\n"))?;
         }

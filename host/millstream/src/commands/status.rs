@@ -52,7 +52,8 @@ pub async fn run(context: &Context, args: StatusArgs) -> Result<Exit, Failure> {
     let value = value.map_err(|error| Failure::log("the host does not tell its status", &error))?;
     let status: Status = serde_json::from_value(value.clone()).map_err(|error| {
         let fix = "use the host's own version of this program";
-        Finding::new(Code::LogUnavailable, "the host's status is not understood", fix).because(error)
+        Finding::new(Code::LogUnavailable, "the host's status is not understood", fix)
+            .because(error)
     })?;
     if args.json {
         table::print_json(&context.terminal, &value)?;

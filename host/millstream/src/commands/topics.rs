@@ -134,6 +134,10 @@ fn partitions(topic: &TopicSpec) -> Vec<Partition> {
     (0..topic.partitions).map(|number| Partition::new(topic.name.clone(), number)).collect()
 }
 
+fn partitions_text(count: u32) -> String {
+    if count == 1 { "1 partition".to_owned() } else { format!("{count} partitions") }
+}
+
 async fn create(context: &Context, args: &CreateArgs) -> Result<Exit, Failure> {
     let name = args.name.as_deref().unwrap_or_default();
     if let Some(why) = topic_problem(name) {
@@ -155,11 +159,14 @@ async fn create(context: &Context, args: &CreateArgs) -> Result<Exit, Failure> {
     let wanted = spec.partitions;
     match there {
         Some(there) if there == wanted || args.partitions.is_none() => {
-            context.terminal.say(&format!("topic {name} is there, with {there} partitions"));
+            context
+                .terminal
+                .say(&format!("topic {name} is there, with {}", partitions_text(there)));
             return Ok(Exit::Done);
         }
         Some(there) if there > wanted => {
-            let what = format!("topic {name} has {there} partitions, {wanted} are asked for");
+            let there = partitions_text(there);
+            let what = format!("topic {name} has {there}, {wanted} asked for");
             let why = "a topic's partitions can only become more: messages stand in them";
             let fix = "keep them, or make a topic of another name";
             return Err(Finding::new(Code::Topic, what, fix).because(why).into());
@@ -170,11 +177,12 @@ async fn create(context: &Context, args: &CreateArgs) -> Result<Exit, Failure> {
         let what = format!("topic {name} cannot be created");
         access.log.create_topic(spec).await.map_err(|error| Failure::log(what, &error))?;
     }
+    let partitions = partitions_text(wanted);
     let done = match (there, args.dry_run) {
-        (None, false) => format!("topic {name} created with {wanted} partitions"),
-        (None, true) => format!("topic {name} would be created with {wanted} partitions"),
-        (Some(there), false) => format!("topic {name} has {wanted} partitions, up from {there}"),
-        (Some(there), true) => format!("topic {name} would get {wanted} partitions, up from {there}"),
+        (None, false) => format!("topic {name} created with {partitions}"),
+        (None, true) => format!("topic {name} would be created with {partitions}"),
+        (Some(there), false) => format!("topic {name} has {partitions}, up from {there}"),
+        (Some(there), true) => format!("topic {name} would get {partitions}, up from {there}"),
     };
     context.terminal.say(&done);
     Ok(Exit::Done)
@@ -185,11 +193,11 @@ async fn create_all(context: &Context, args: &CreateArgs) -> Result<Exit, Failur
     let access = access::open(context, &context.place()?).await?;
     let plan = topic_plan::plan(&*access.log, &config.pipelines, &config.log.new_topics).await?;
     for planned in plan {
-        let (name, partitions) = (&planned.spec.name, planned.spec.partitions);
+        let (name, partitions) = (&planned.spec.name, partitions_text(planned.spec.partitions));
         let would = if args.dry_run { "would be " } else { "" };
         let line = match planned.action {
             Action::Keep | Action::Larger { .. } => format!("{name}: is there"),
-            Action::Create => format!("{name}: {would}created with {partitions} partitions"),
+            Action::Create => format!("{name}: {would}created with {partitions}"),
             Action::Grow { from } => format!("{name}: {would}grown from {from} to {partitions}"),
         };
         if !args.dry_run {

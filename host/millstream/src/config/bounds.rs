@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::config::document::Document;
-use crate::finding::{Code, Finding};
+use crate::finding::{Code, Finding, Place};
 
 /// The word for "no limit" where that is allowed.
 pub(crate) const FOREVER: &str = "forever";
@@ -46,13 +46,17 @@ impl<'a> Checker<'a> {
         self.findings.push(self.document.at_key(finding, path));
     }
 
-    /// Everything that was found.
-    pub(crate) fn into_findings(self) -> Vec<Finding> {
+    /// Everything that was found, in the order of the file.
+    pub(crate) fn into_findings(mut self) -> Vec<Finding> {
+        self.findings.sort_by_key(|finding| match &finding.place {
+            Some(Place::Source(span)) => (span.line, span.column),
+            Some(Place::Named(_)) | None => (0, 0),
+        });
         self.findings
     }
 
     fn bad(&mut self, path: &str, text: &str, why: String, fix: String) {
-        let shown = self.document.shown(path, text);
+        let shown = self.document.typed(path, text);
         let finding = Finding::new(Code::BadValue, format!("`{path}` cannot be {shown}"), fix);
         self.value(finding.because(why), path);
     }
@@ -89,7 +93,8 @@ impl<'a> Checker<'a> {
             }
             Ok(value) => self.within(path, text, value, bounds),
             Err(_) => {
-                let fix = "write a number and a unit, for example \"250ms\", \"5s\", \"2h\", \"7d\"";
+                let fix =
+                    "write a number and a unit, for example \"250ms\", \"5s\", \"2h\", \"7d\"";
                 self.bad(path, text, "it is not a duration".to_owned(), fix.to_owned());
                 default
             }

@@ -106,12 +106,7 @@ pub fn token_file(data_dir: &Path) -> PathBuf {
 
 impl Default for NewTopics {
     fn default() -> Self {
-        Self {
-            partitions: 4,
-            retention: None,
-            retention_bytes: None,
-            message_bytes_max: 1 << 20,
-        }
+        Self { partitions: 4, retention: None, retention_bytes: None, message_bytes_max: 1 << 20 }
     }
 }
 
@@ -324,12 +319,7 @@ fn new_topics(checker: &mut Checker<'_>, raw: RawNewTopics) -> NewTopics {
             default.partitions,
             PARTITIONS,
         ),
-        retention: checker.retention(
-            &path("retention"),
-            raw.retention.as_deref(),
-            None,
-            RETENTION,
-        ),
+        retention: checker.retention(&path("retention"), raw.retention.as_deref(), None, RETENTION),
         retention_bytes: bytes
             .map(|text| checker.size(&path("retention_bytes"), Some(text), 0, PARTITION_BYTES)),
         message_bytes_max: checker.size_in_memory(

@@ -102,6 +102,15 @@ impl Document {
         }
     }
 
+    /// The value at `path` as it is typed, quotes and all; `value` is what it came to.
+    pub(crate) fn typed(&self, path: &str, value: &str) -> String {
+        let spans = self.spans.get(path).filter(|_| !self.is_substituted(path));
+        match spans.and_then(|spans| self.text.get(spans.value.clone())) {
+            Some(typed) if !typed.contains('\n') => typed.to_owned(),
+            _ => self.shown(path, value),
+        }
+    }
+
     /// Puts a finding at the value of `path`, or of the nearest table around it that is there.
     pub(crate) fn at_value(&self, finding: Finding, path: &str) -> Finding {
         self.place(finding, path, |spans| spans.value.clone())
@@ -269,11 +278,7 @@ struct Filled {
 }
 
 /// Replaces every `${…}`; `$${` stands for `${` itself.
-fn replace_all(
-    text: &str,
-    folder: &Path,
-    environment: Environment<'_>,
-) -> Result<Filled, Problem> {
+fn replace_all(text: &str, folder: &Path, environment: Environment<'_>) -> Result<Filled, Problem> {
     let mut rest = text;
     let mut out = String::with_capacity(text.len());
     let mut from_outside = false;

@@ -116,8 +116,9 @@ impl Tools {
     /// How many messages of a pipeline are not settled, retries that wait included.
     pub(super) async fn unsettled(&self, pipeline: &str) -> Result<u64, Failure> {
         let text = self.run(&["lag", pipeline, "--json"], "").await?;
-        let lags: Vec<Lag> = serde_json::from_str(&text)
-            .map_err(|error| failed("`millstream lag --json` is not JSON".into(), error.to_string()))?;
+        let lags: Vec<Lag> = serde_json::from_str(&text).map_err(|error| {
+            failed("`millstream lag --json` is not JSON".into(), error.to_string())
+        })?;
         Ok(lags.iter().map(|lag| lag.due_lag + lag.waiting).sum())
     }
 

@@ -19,6 +19,22 @@ impl Book {
             && (self.first_unfinished().is_none() || at > self.last_activity + QUIET)
     }
 
+    /// What is not settled, for a person.
+    pub(crate) fn first_left(&self) -> String {
+        let carriers = self.messages.values().flat_map(|m| m.carriers.iter().map(move |c| (m, c)));
+        let mut uncovered = carriers.filter(|(_, c)| !self.is_covered(&c.partition, c.offset));
+        match uncovered.next() {
+            Some((message, carrier)) => {
+                let name = self.name(message.facts.uid);
+                format!("{name} at {}@{} is not committed", carrier.partition, carrier.offset)
+            }
+            None => match self.first_unfinished() {
+                Some(uid) => format!("{} has not ended", self.name(uid)),
+                None => format!("{} attempts are under way", self.running.len()),
+            },
+        }
+    }
+
     fn first_unfinished(&self) -> Option<Uid> {
         self.messages.keys().copied().find(|uid| !self.is_terminal(*uid))
     }

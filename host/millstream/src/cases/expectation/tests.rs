@@ -45,7 +45,10 @@ fn each_part_that_differs_is_named() {
         (r#"{"done":[{"key":null}]}"#, r#"done[0].key: expected null, came "o-1""#),
         (r#"{"done":[{"headers":[]}]}"#, r#"done[0].headers: expected [], came [["h","1"]]"#),
         (r#"{"done":[{"value":null}]}"#, "done[0].value: expected null, came "),
-        (r#"{"done":[{"value":{"b":[1,3],"total":750}}]}"#, "done[0].value.b[1]: expected 3, came 2"),
+        (
+            r#"{"done":[{"value":{"b":[1,3],"total":750}}]}"#,
+            "done[0].value.b[1]: expected 3, came 2",
+        ),
         (r#"{"done":[{"value":{"b":[1,2]}}]}"#, "done[0].value.total: not expected, came 750"),
         (r#"{"done":[{"value":{"b":[1,2],"total":750,"x":1}}]}"#, "x: expected 1, is missing"),
         (r#"{"done":[{"value":{"b":[1,2],"total":750.0}}]}"#, "expected 750.0, came 750"),
@@ -66,8 +69,7 @@ fn a_reason_need_only_contain_what_is_expected() {
     assert!(parts(r#"{"fault":{"kind":"trap","reason":"divide by zero"}}"#, &fault).is_empty());
     assert_eq!(parts(r#"{"fault":{"reason":"memory"}}"#, &fault).len(), 1);
     assert_eq!(parts(r#"{"fault":{"kind":"timeout"}}"#, &fault).len(), 1);
-    let retry =
-        Outcome::Retry { reason: "busy".to_owned(), after: Some(Duration::from_secs(5)) };
+    let retry = Outcome::Retry { reason: "busy".to_owned(), after: Some(Duration::from_secs(5)) };
     assert!(parts(r#"{"retry":{"reason":"busy","after_ms":5000}}"#, &retry).is_empty());
     assert_eq!(parts(r#"{"retry":{"after_ms":null}}"#, &retry).len(), 1);
 }

@@ -110,7 +110,7 @@ fn artifact(messages: &str, folder: &Path) -> Result<PathBuf, Failure> {
         let path = message.get("manifest_path").and_then(|path| path.as_str());
         path.is_some_and(|path| Path::new(path).canonicalize().is_ok_and(|p| p == manifest))
     };
-    let files = messages
+    let mut files = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter(own)
@@ -118,7 +118,7 @@ fn artifact(messages: &str, folder: &Path) -> Result<PathBuf, Failure> {
         .flatten()
         .filter_map(|name| name.as_str().map(PathBuf::from))
         .filter(|path| path.extension().is_some_and(|extension| extension == "wasm"));
-    files.last().ok_or_else(|| {
+    files.next_back().ok_or_else(|| {
         let what = format!("the package in {} makes no .wasm", folder.display());
         let fix = "put `[lib] crate-type = [\"cdylib\"]` into its Cargo.toml";
         Finding::new(Code::PluginBuild, what, fix).into()

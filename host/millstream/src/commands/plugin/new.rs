@@ -70,7 +70,8 @@ fn name_problem(name: &str) -> Option<String> {
         return Some(format!("it has {bad:?} in it"));
     }
     // Names that cargo refuses for a library, or that would hide what the plugin itself uses.
-    let taken = ["test", "core", "std", "alloc", "proc-macro", "millstream-plugin", "self", "crate"];
+    let taken =
+        ["test", "core", "std", "alloc", "proc-macro", "millstream-plugin", "self", "crate"];
     taken.contains(&name.replace('_', "-").as_str()).then(|| "the name is taken".to_owned())
 }
 

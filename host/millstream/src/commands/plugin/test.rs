@@ -61,9 +61,10 @@ pub(crate) async fn run(context: &Context, args: &TestArgs) -> Result<Exit, Fail
     if failed == 0 {
         return Ok(Exit::Done);
     }
+    let place = folder.strip_prefix(".").unwrap_or(&folder);
     let what = format!("{failed} of {} cases failed", results.len());
     let fix = "correct the plugin, or the expectation if it is what has changed";
-    Err(Finding::new(Code::PluginCases, what, fix).at(folder.display()).into())
+    Err(Finding::new(Code::PluginCases, what, fix).at(place.display()).into())
 }
 
 fn show(result: &CaseResult, colour: bool) -> String {

@@ -1,6 +1,5 @@
 //! Configurations, good and bad: `tests/config/<case>/{config.toml,error.txt}` or, for a good one,
-//! `summary.txt`. A new case needs no code: `BLESS=1 cargo test -p millstream --test config` writes
-//! what comes, to be read before it is kept.
+//! `summary.txt`. A new case needs no code.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,70 @@
+//! Bytes of the log's folder that are not what was written.
+
+use std::path::{Path, PathBuf};
+
+use millstream_tests::folder::Folder;
+
+use crate::{config, fails, with_topics};
+
+/// A log with messages that were handled.
+fn used() -> Folder {
+    let folder = with_topics(&config("", ""));
+    folder.produce_values("work", std::iter::repeat_n("echo", 500));
+    folder.ok(&["run", "--until-caught-up"], "");
+    folder
+}
+
+fn journal(log: &Path) -> PathBuf {
+    let mut folders = vec![log.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "jnl") {
+                return path;
+            }
+        }
+    }
+    panic!("{} has no journal", log.display());
+}
+
+fn flip(file: &Path, at: impl Fn(usize) -> usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    // A journal's end may be reserved and empty.
+    let used = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
+    bytes[at(used)] ^= 0x40;
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_changed_byte_among_the_messages_is_found_and_nothing_is_touched() {
+    let folder = used();
+    let journal = journal(&folder.log_dir());
+    flip(&journal, |used| used / 2);
+    let damaged = std::fs::read(&journal).unwrap();
+    for command in [&["run"][..], &["consume", "work", "--from-beginning"], &["lag"]] {
+        fails(&folder.run(command, ""), 1, &[folder.path()], "JOURNAL");
+    }
+    assert!(std::fs::read(&journal).unwrap() == damaged, "the journal was changed");
+    // With the byte as it was all is there.
+    flip(&journal, |used| used / 2);
+    assert_eq!(folder.consume("work").len(), 500);
+    assert_eq!(folder.consume("done").len(), 500);
+}
+
+#[test]
+fn a_changed_byte_in_the_format_file_is_found() {
+    let folder = used();
+    let format = folder.log_dir().join("format");
+    let text = std::fs::read_to_string(&format).unwrap();
+    std::fs::write(&format, text.replace("ready", "reedy")).unwrap();
+    fails(&folder.run(&["run"], ""), 1, &[folder.path()], "FORMAT");
+}
+
+#[test]
+fn a_data_file_that_is_missing_is_named() {
+    let folder = used();
+    std::fs::remove_file(folder.log_dir().join("acknowledged")).unwrap();
+    fails(&folder.run(&["run"], ""), 1, &[folder.path()], "GONE");
+}

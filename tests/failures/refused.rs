@@ -1,0 +1,90 @@
+//! What a host refuses before its first message, and what `produce` refuses.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+
+use millstream_tests::folder::Folder;
+use millstream_tests::host::{END_WITHIN, Host};
+
+use crate::{config, disk, fails, folder, with_topics};
+
+#[test]
+fn a_configuration_with_an_unknown_key_names_the_nearest_one() {
+    let config = config("", "delivry = \"exactly_once\"");
+    let folder = folder(&config);
+    for command in ["run", "check", "lag"] {
+        fails(&folder.run(&[command], ""), 2, &[folder.path()], "UNKNOWN");
+    }
+    assert!(!folder.path().join("data").exists(), "nothing is made before all is understood");
+}
+
+#[test]
+fn a_plugin_file_that_is_not_there_is_named() {
+    let folder = Folder::new(&config("", ""));
+    fails(&folder.run(&["run"], ""), 2, &[folder.path()], "MISSING");
+    assert!(!folder.log_dir().exists(), "no log is made for a plugin that is not there");
+}
+
+#[test]
+fn a_plugin_file_that_is_no_plugin_is_refused() {
+    let folder = Folder::new(&config("", ""));
+    folder.write("hostile.wasm", "hello");
+    fails(&folder.run(&["run"], ""), 2, &[folder.path()], "NO PLUGIN");
+}
+
+#[test]
+fn an_admin_address_that_is_in_use_is_named() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let config = config("", "").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+    let folder = folder(&config);
+    fails(&folder.run(&["run"], ""), 1, &[folder.path()], "PORT");
+    drop(other);
+    folder.ok(&["run", "--until-caught-up"], "");
+}
+
+#[test]
+fn a_second_host_on_the_same_folder_is_told_of_the_first() {
+    let folder = with_topics(&config("", ""));
+    let mut host = Host::start(&folder);
+    host.until_ready();
+    let second = folder.run(&["run"], "");
+    fails(&second, 1, &[folder.path()], "SECOND");
+    assert!(second.stderr.contains(&format!("process {}", host.pid())), "{}", second.stderr);
+    let address = host.address().unwrap();
+    assert!(second.stderr.contains(&address), "{address} is not in: {}", second.stderr);
+    let (ready, _) = host.get("/health/ready").unwrap();
+    assert_eq!(ready, 200, "the first host does not mind");
+    host.stop(END_WITHIN);
+}
+
+#[test]
+fn a_read_only_folder_is_refused() {
+    let folder = folder(&config("data_dir = \"disk\"", ""));
+    let data = folder.path().join("disk");
+    match disk(64) {
+        Some(disk) => {
+            disk.read_only();
+            std::os::unix::fs::symlink(disk.path(), &data).unwrap();
+            fails(&folder.run(&["run"], ""), 1, &[folder.path()], "READ ONLY");
+        }
+        None => {
+            std::fs::create_dir(&data).unwrap();
+            std::fs::set_permissions(&data, PermissionsExt::from_mode(0o500)).unwrap();
+            fails(&folder.run(&["run"], ""), 1, &[folder.path()], "READ ONLY");
+        }
+    }
+}
+
+#[test]
+fn a_message_larger_than_its_topic_takes_is_refused_by_line() {
+    let folder = with_topics(&config("", "").replace(
+        "durability = \"100ms\"",
+        "new_topics = { partitions = 1, message_max = \"4KiB\" }",
+    ));
+    let large = format!("small\n{}\nsmall as well\n", "x".repeat(5000));
+    let ended = folder.run(&["produce", "work", "--values"], &large);
+    fails(&ended, 1, &[folder.path()], "TOO LARGE");
+    let values: Vec<_> = folder.consume("work").iter().map(|l| l.text().to_owned()).collect();
+    assert_eq!(values, ["small", "small as well"], "what else was sent with it is there");
+}
