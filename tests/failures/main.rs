@@ -57,7 +57,7 @@ fn with_topics(config: &str) -> Folder {
 }
 
 /// What a command said from its first error on, with what differs from run to run named: `[DIR]` for
-/// each of these folders, `[PID]`, `[PORT]`.
+/// each of these folders, `[PID]`, `[PORT]`, `[N]`.
 fn errors(said: &str, folders: &[&Path]) -> String {
     let mut text = said.to_owned();
     for (number, folder) in folders.iter().enumerate() {
@@ -65,7 +65,10 @@ fn errors(said: &str, folders: &[&Path]) -> String {
         text = text.replace(&*folder.to_string_lossy(), &name);
     }
     let text = digits_after(&text, "process ", "[PID]");
-    let text = digits_after(&text, "127.0.0.1:", "[PORT]");
+    let mut text = digits_after(&text, "127.0.0.1:", "[PORT]");
+    for before in ["from byte ", "up to write ", "is full: "] {
+        text = digits_after(&text, before, "[N]");
+    }
     // Log lines are JSON; the summary of what is in use comes before the first error.
     let lines = text.lines().filter(|line| !line.starts_with('{'));
     let lines = lines.skip_while(|line| !line.starts_with("error["));

@@ -15,6 +15,7 @@ pub mod draw;
 pub mod folder;
 pub mod host;
 pub mod mounted;
+pub mod neighbours;
 pub mod program;
 pub mod topic;
 pub mod waiting;

@@ -44,7 +44,7 @@ pub struct Ledger {
     unsettled: usize,
     /// Where the log's reading goes on: beyond everything delivered and the gaps behind it.
     position: Offset,
-    /// Settled by an earlier owner and not delivered again yet: ascending, apart.
+    /// Settled by an earlier owner or ahead, and not delivered yet: ascending, apart.
     restored: VecDeque<Range<Offset>>,
     /// Attempts made of messages retried in place.
     attempts: BTreeMap<Offset, u32>,
@@ -86,6 +86,20 @@ impl Ledger {
         }
         self.unsettled += 1;
         Delivery::New
+    }
+
+    /// The message at `offset` is dealt with elsewhere (a copy of it is in a retry tier), though the log
+    /// has not handed it over yet: it is settled, and will be `Known`. Returns whether that was news.
+    pub fn settle_ahead(&mut self, offset: Offset) -> bool {
+        if offset < self.position {
+            return false;
+        }
+        let at = self.restored.partition_point(|range| range.end <= offset);
+        if self.restored.get(at).is_some_and(|range| range.contains(&offset)) {
+            return false;
+        }
+        self.restored.insert(at, offset..offset + 1);
+        true
     }
 
     /// The log has nothing more below `next`: markers and gaps are passed.

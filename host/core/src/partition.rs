@@ -248,11 +248,6 @@ impl PartitionTask {
             let size_bytes = message.size_bytes();
             if self.source.deliver(message.offset, message.timestamp) == Delivery::Known {
                 self.share.give_back(1, size_bytes);
-            } else if self.tiers.is_outstanding(message.offset) {
-                // It is in a tier: it was written there before a crash, and is retried from there.
-                self.metrics.superseded.inc();
-                self.source.settle(message.offset);
-                self.share.give_back(1, size_bytes);
             } else {
                 let attempts = self.source.attempts(message.offset);
                 self.admit(InHand::of_source(message, attempts));

@@ -164,9 +164,9 @@ impl Tiers {
         }
     }
 
-    /// Whether a retry of this turn is outstanding.
-    pub fn is_outstanding(&self, turn: Offset) -> bool {
-        self.current.contains_key(&turn)
+    /// The turns of all outstanding retries, in no order.
+    pub fn turns(&self) -> impl Iterator<Item = Offset> + '_ {
+        self.current.keys().copied()
     }
 
     /// The copy that was read from here is settled: it is outstanding no more.

@@ -21,7 +21,7 @@ use crate::happening::{Happening, HostId, Observer};
 use crate::log::SimLog;
 use crate::partition_log::PartitionLog;
 use crate::store::Marks;
-use crate::topics::{append_all, Topics};
+use crate::topics::{Topics, append_all};
 use crate::transaction::OpenTransactions;
 
 /// 2025-01-01T00:00:00Z: where the simulated wall clock stands when a cluster begins.
@@ -193,11 +193,8 @@ impl SimCluster {
             begin: Instant::now(),
             observer,
         };
-        let shared = Shared {
-            state: Mutex::new(state),
-            changed: Notify::new(),
-            crashed: Notify::new(),
-        };
+        let shared =
+            Shared { state: Mutex::new(state), changed: Notify::new(), crashed: Notify::new() };
         Self { shared: Arc::new(shared) }
     }
 

@@ -133,12 +133,10 @@ impl State {
         }
         let over_gap = self.draw.chance(500);
         let pause = Duration::from_millis(self.draw.between(0, self.faults.latency_ms_max));
-        let member =
-            self.groups.get_mut(&consumer.group)?.members.get_mut(&consumer.member)?;
+        let member = self.groups.get_mut(&consumer.group)?.members.get_mut(&consumer.member)?;
         let reader = member.readers.get_mut(&partition)?;
         let log = self.topics.partition(&partition).ok()?;
-        let from =
-            if again { log.back_from(reader.next, back, reader.floor) } else { reader.next };
+        let from = if again { log.back_from(reader.next, back, reader.floor) } else { reader.next };
         let (messages, next) = log.read(from, room, over_gap);
         reader.next = next;
         reader.ready_at = Instant::now() + pause;
@@ -280,4 +278,3 @@ impl Consumer for SimConsumer {
         }
     }
 }
-

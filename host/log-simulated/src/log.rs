@@ -49,12 +49,7 @@ impl State {
         Some(Plan { fate, before, after })
     }
 
-    pub(crate) fn fate(
-        &mut self,
-        host: HostId,
-        call: &'static str,
-        store: bool,
-    ) -> Option<Fate> {
+    pub(crate) fn fate(&mut self, host: HostId, call: &'static str, store: bool) -> Option<Fate> {
         self.calls += 1;
         let refused = self.draw.chance(self.faults.refused);
         let answer_lost = self.draw.chance(self.faults.answer_lost);

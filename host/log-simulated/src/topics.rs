@@ -77,10 +77,8 @@ impl Topics {
 
     /// Where the record would go.
     pub(crate) fn place(&self, record: &Record, spread: u64) -> Result<Partition, RecordError> {
-        let unknown = |reason: String| RecordError::UnknownTopic {
-            topic: record.topic.clone(),
-            reason,
-        };
+        let unknown =
+            |reason: String| RecordError::UnknownTopic { topic: record.topic.clone(), reason };
         let topic =
             self.0.get(&record.topic).ok_or_else(|| unknown("it does not exist".to_owned()))?;
         let (size_bytes, max_bytes) = (record.payload_bytes(), topic.spec.message_bytes_max);

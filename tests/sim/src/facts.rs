@@ -230,11 +230,7 @@ fn draw_script(draw: &mut Draw, slow_ms: u64, failing: u32) -> Script {
     }
     acts.push(Act { takes_ms: takes(draw, slow_ms), end: End::Done(draw.count(0, 3)) });
     let pauses = if draw.chance(40) { draw.between(1, 4) } else { 0 };
-    Script {
-        pauses: u32::try_from(pauses).unwrap_or(0),
-        pause_ms: draw.between(0, 5_000),
-        acts,
-    }
+    Script { pauses: u32::try_from(pauses).unwrap_or(0), pause_ms: draw.between(0, 5_000), acts }
 }
 
 fn takes(draw: &mut Draw, slow_ms: u64) -> u64 {

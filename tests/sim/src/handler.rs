@@ -105,10 +105,9 @@ fn outcome(end: End, run: RunId, message: &Message) -> Outcome {
         End::Done(count) => {
             Outcome::Done((0..count).map(|index| output(run, index, message)).collect())
         }
-        End::Retry(after) => Outcome::Retry {
-            reason: "not now".to_owned(),
-            after: after.map(Duration::from_millis),
-        },
+        End::Retry(after) => {
+            Outcome::Retry { reason: "not now".to_owned(), after: after.map(Duration::from_millis) }
+        }
         End::Reject => Outcome::Reject { reason: "never".to_owned() },
         End::Fault(kind) => Outcome::Fault(Fault {
             kind,

@@ -121,19 +121,21 @@ impl Observer for History {
             Happening::Given { host, partition, epoch } => {
                 book.owners.insert((*partition).clone(), (*host, *epoch));
             }
-            Happening::Taken { partition, .. } => {
+            Happening::Taken { host, partition, .. } => {
                 book.owners.remove(*partition);
+                // Not given back, but taken from a host that may have had messages in hand.
+                book.lossy |= book.told.contains_key(&(*host, (*partition).clone()));
             }
             Happening::ToldAssigned { host, partition, epoch } => {
                 let told = Told { epoch: *epoch, at, attached: false };
                 book.told.insert((*host, (*partition).clone()), told);
+                book.forget_in_flight(*host, Some(partition));
             }
             Happening::ToldLost { host, partition } | Happening::Released { host, partition } => {
                 let revoked = book.revoked.remove(&(*host, (*partition).clone()));
                 let drain = book.scenario.spec.drain;
-                // Released too late or not at all: something was cut short.
-                book.lossy |= revoked.is_some_and(|since| at >= since + drain)
-                    || matches!(happening, Happening::ToldLost { .. });
+                // Released too late: something was cut short.
+                book.lossy |= revoked.is_some_and(|since| at >= since + drain);
                 book.told.remove(&(*host, (*partition).clone()));
                 book.forget_in_flight(*host, Some(partition));
             }

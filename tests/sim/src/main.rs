@@ -43,11 +43,8 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let mut out = std::io::stdout().lock();
     if let Some(seed) = arguments.seed {
-        let options = Options {
-            keep_trace: true,
-            ignored: arguments.ignore.clone(),
-            ..Options::default()
-        };
+        let options =
+            Options { keep_trace: true, ignored: arguments.ignore.clone(), ..Options::default() };
         let report = simulate(seed, &options).context("no runtime for the simulation")?;
         for line in &report.trace {
             writeln!(out, "{line}")?;
@@ -114,8 +111,7 @@ fn many(arguments: &Arguments) -> anyhow::Result<Vec<Report>> {
         }
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..arguments.threads.max(1)).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..arguments.threads.max(1)).map(|_| scope.spawn(work)).collect();
         let joined = threads.into_iter().map(|thread| match thread.join() {
             Ok(ended) => ended.context("no runtime for the simulation"),
             Err(panic) => std::panic::resume_unwind(panic),

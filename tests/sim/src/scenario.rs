@@ -86,10 +86,12 @@ impl Scenario {
     /// The scenario of a seed.
     pub fn draw(seed: u64) -> Self {
         let mut draw = Draw::new(seed);
-        let calm = draw.chance(150);
-        let mut on = |per_mille: u32| draw.chance(per_mille) && !calm;
-        let (crashing, shaking, losing, stopping) = (on(550), on(500), on(500), on(300));
-        let (refusing, outages) = (on(600), on(300));
+        // In calm seeds nothing goes wrong at all; in gentle ones hosts and partitions come and go
+        // in order.
+        let (calm, gentle) = (draw.chance(150), draw.chance(150));
+        let mut on = |per_mille: u32| draw.chance(per_mille) && !calm && !gentle;
+        let (crashing, shaking, losing) = (on(550), on(500), on(500));
+        let (stopping, refusing, outages) = (on(300) || gentle, on(600), on(300));
         let rough_ms = draw.between(1_000, 12_000);
         let hosts = draw.count(1, 3);
         let faults = draw_faults(&mut draw, refusing, losing);
@@ -101,7 +103,14 @@ impl Scenario {
             &mut draw,
             rough_ms,
             hosts,
-            &[(crashing, 0), (shaking, 1), (shaking, 2), (outages, 3), (outages, 4), (stopping, 5)],
+            &[
+                (crashing, 0),
+                (shaking, 1),
+                (shaking || gentle, 2),
+                (outages, 3),
+                (outages, 4),
+                (stopping, 5),
+            ],
         );
         let sources = draw_sources(&mut draw);
         let spec = draw_spec(&mut draw, &sources);
@@ -117,7 +126,13 @@ impl Scenario {
             topics,
             messages,
             hosts,
-            repeats_excused: crashing || shaking || losing || stopping || outages || hosts > 1,
+            repeats_excused: crashing
+                || shaking
+                || gentle
+                || losing
+                || stopping
+                || outages
+                || hosts > 1,
             faults,
             troubles,
             crashes,

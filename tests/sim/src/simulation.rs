@@ -56,10 +56,8 @@ pub struct Options {
 /// # Errors
 /// When the operating system gives no runtime.
 pub fn simulate(seed: u64, options: &Options) -> std::io::Result<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     Ok(runtime.block_on(run(Arc::new(Scenario::draw(seed)), options)))
 }
 

@@ -55,8 +55,7 @@ fn the_same_seed_gives_the_same_history() {
 /// A planted bug shows within so many seeds, as one of these broken promises.
 fn is_found(bug: Bug, seeds: u64, promises: &[&str]) {
     let options = Options { plant: Some(bug.plant()), ..Options::default() };
-    let found: Vec<String> =
-        (0..seeds).filter_map(|seed| run(seed, &options).violation).collect();
+    let found: Vec<String> = (0..seeds).filter_map(|seed| run(seed, &options).violation).collect();
     let expected = |violation: &String| promises.iter().any(|p| violation.starts_with(p));
     assert!(found.iter().any(expected), "{bug:?} was not found in {seeds} seeds, but: {found:?}");
 }
@@ -84,10 +83,7 @@ fn two_messages_of_a_key_in_the_wrong_order_are_found_within_20_seeds() {
 
 #[test]
 fn a_forgotten_attempt_count_is_found_within_30_seeds() {
-    let promises = [
-        "attempts are not repeated",
-        "attempts are never forgotten",
-        "what is retried has failed",
-    ];
+    let promises =
+        ["attempts are not repeated", "attempts are never forgotten", "what is retried has failed"];
     is_found(Bug::ForgetsAttempts, 30, &promises);
 }

@@ -69,6 +69,21 @@ fn ranges_that_were_not_delivered_again_yet_stay_in_the_commit() {
     assert_eq!(ledger.commit(RANGES_MAX), commit);
 }
 
+#[test]
+fn a_message_that_is_settled_ahead_is_not_handed_on() {
+    let mut ledger = fresh();
+    ledger.deliver(0, 0);
+    assert!(!ledger.settle_ahead(0), "it was delivered: it is settled as it goes");
+    assert!(ledger.settle_ahead(2) && ledger.settle_ahead(4) && !ledger.settle_ahead(2));
+    assert_eq!(ledger.commit(RANGES_MAX).settled_above, vec![2..3, 4..5]);
+    let news: Vec<_> = (1..6).filter(|o| ledger.deliver(*o, 0) == Delivery::New).collect();
+    assert_eq!(news, vec![1, 3, 5]);
+    for offset in [0, 1, 3] {
+        ledger.settle(offset);
+    }
+    assert_eq!(ledger.next(), 5);
+}
+
 /// One step of a random history.
 #[derive(Clone, Debug)]
 enum Step {

@@ -69,6 +69,14 @@ impl PartitionTask {
 
         let commit = self.source_begin(source_commit, source_ends)?;
         self.source = Ledger::restore(&commit);
+        // What waits in a tier was written there before the last owner could commit. It is retried from
+        // there, and is settled in the source now: when the source hands it over, that retry may
+        // have ended long ago.
+        for turn in self.tiers.turns() {
+            if self.source.settle_ahead(turn) {
+                self.metrics.superseded.inc();
+            }
+        }
         self.committed = commit.next;
         self.last_commits = self.commits();
         if source_ends.start == source_ends.end || commit.next == source_ends.end {

@@ -39,10 +39,7 @@ async fn a_group_needs_its_topics(log: &Arc<dyn Log>) -> Checked {
 }
 
 /// Waits for the assignment of `count` partitions.
-async fn assigned(
-    consumer: &Arc<dyn Consumer>,
-    count: usize,
-) -> Result<Vec<Partition>, String> {
+async fn assigned(consumer: &Arc<dyn Consumer>, count: usize) -> Result<Vec<Partition>, String> {
     let mut partitions = Vec::new();
     while partitions.len() < count {
         match next(consumer, NO_ROOM).await? {
@@ -195,7 +192,11 @@ async fn commits_come_back_as_they_were(log: &Arc<dyn Log>) -> Checked {
     let both = [partition.clone(), companion.clone()];
     let consumer = join(log, &spec).await?;
     assigned(&consumer, 1).await?;
-    expect("before any commit", vec![None, None], ok("committed", consumer.committed(&both).await)?)?;
+    expect(
+        "before any commit",
+        vec![None, None],
+        ok("committed", consumer.committed(&both).await)?,
+    )?;
     let full = Commit { next: 1, settled_above: vec![3..5, 7..8], attempts: vec![(2, 3), (6, 1)] };
     let plain = Commit { next: 9, ..Commit::default() };
     let commits = vec![(partition.clone(), full.clone()), (companion, plain.clone())];
@@ -296,10 +297,7 @@ pub(super) async fn check_members(log: &Arc<dyn Log>) -> Checked {
     leave(second, &given).await
 }
 
-pub(super) async fn check_store(
-    log: &Arc<dyn Log>,
-    store: &Arc<dyn IdempotencyStore>,
-) -> Checked {
+pub(super) async fn check_store(log: &Arc<dyn Log>, store: &Arc<dyn IdempotencyStore>) -> Checked {
     let (spec, partition) = three(log, "marks").await?;
     let consumer = join(log, &spec).await?;
     assigned(&consumer, 1).await?;

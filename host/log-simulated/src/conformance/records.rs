@@ -33,7 +33,11 @@ async fn a_topic_is_created_once_and_may_grow(log: &Arc<dyn Log>) -> Checked {
         topics.iter().filter(|t| t.name == spec.name).map(|t| t.partitions).collect();
     expect("partitions of the topic", vec![3], partitions)?;
     let ends = log.ends(&[Partition::new(spec.name.clone(), 2)]).await;
-    expect("end of the added partition", vec![0], ok("ends", ends)?.iter().map(|e| e.end).collect())?;
+    expect(
+        "end of the added partition",
+        vec![0],
+        ok("ends", ends)?.iter().map(|e| e.end).collect(),
+    )?;
     fatal("ends of no partition", log.ends(&[Partition::new(spec.name, 3)]).await)
 }
 
@@ -93,8 +97,7 @@ async fn a_record_that_is_refused_leaves_the_others_alone(log: &Arc<dyn Log>) ->
     let spec = topic(log, "refused", 1).await?;
     let fits = "x".repeat(MESSAGE_BYTES_MAX);
     let large = "x".repeat(MESSAGE_BYTES_MAX + 1);
-    let elsewhere =
-        TopicSpec { name: "conformance-there-is-no-such-topic".into(), ..spec.clone() };
+    let elsewhere = TopicSpec { name: "conformance-there-is-no-such-topic".into(), ..spec.clone() };
     let records = vec![
         record(&spec, 0, "a"),
         record(&spec, 0, &large),
@@ -149,11 +152,8 @@ async fn records_of_a_key_stay_together(log: &Arc<dyn Log>) -> Checked {
 
 async fn append_time_is_the_logs_own(log: &Arc<dyn Log>) -> Checked {
     let spec = topic(log, "original-time", 1).await?;
-    let stamped = TopicSpec {
-        name: "conformance-append-time".into(),
-        append_time: true,
-        ..spec.clone()
-    };
+    let stamped =
+        TopicSpec { name: "conformance-append-time".into(), append_time: true, ..spec.clone() };
     ok("creating a topic", log.create_topic(stamped.clone()).await)?;
     let timeless = Record { timestamp: None, ..record(&spec, 0, "none") };
     append(log, vec![record(&stamped, 0, "own"), record(&spec, 0, "own"), timeless]).await?;

@@ -81,3 +81,23 @@ fn a_reader_that_goes_away_is_no_error() {
     let ran = Ran::of(child.wait_with_output().expect("ended")).done();
     assert_eq!(ran.stderr, "", "nobody is left to be told");
 }
+
+#[test]
+fn who_follows_a_topic_leaves_the_log_to_others_in_between() {
+    let folder = Folder::new();
+    folder.run(&["--data-dir", "d", "topics", "create", "t", "--partitions", "1"]).done();
+    let args = ["--data-dir", "d", "consume", "t", "--from-beginning", "--follow", "--max", "3"];
+    let mut command = folder.command(&args);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    for value in ["1", "2", "3"] {
+        folder.run_with(&["--data-dir", "d", "produce", "t", "--values"], value).done();
+    }
+    let ran = Ran::of(child.wait_with_output().expect("ended")).done();
+    let values: Vec<bool> = ran
+        .stdout
+        .lines()
+        .zip(1..)
+        .map(|(line, value)| line.contains(&format!("\"value\":\"{value}\"")))
+        .collect();
+    assert_eq!(values, [true, true, true], "{ran:?}");
+}

@@ -74,9 +74,10 @@ impl Book {
         }
         let Some(message) = self.messages.get(&facts.uid) else { return };
         // What was durable when this assignment began, or was written under it, must be known.
-        let known = message.carriers.iter().filter(|carrier| {
-            carrier.written <= told.at || carrier.writer == Some(run.host)
-        });
+        let known = message
+            .carriers
+            .iter()
+            .filter(|carrier| carrier.written <= told.at || carrier.writer == Some(run.host));
         let in_tiers = known.map(|carrier| carrier.attempts).max().unwrap_or(0);
         let in_place = self.commits.get(&facts.partition).and_then(|commit| {
             let made = commit.attempts.iter().find(|(offset, _)| Some(*offset) == facts.offset);

@@ -69,7 +69,8 @@ impl Book {
     /// Whether the message goes on elsewhere: a copy that came at least as far is not settled.
     fn goes_on(&self, uid: Uid, partition: &Partition, offset: Offset) -> bool {
         let Some(message) = self.messages.get(&uid) else { return false };
-        let here = message.carriers.iter().find(|c| c.partition == *partition && c.offset == offset);
+        let here =
+            message.carriers.iter().find(|c| c.partition == *partition && c.offset == offset);
         let attempts = here.map_or(0, |c| c.attempts);
         message.carriers.iter().any(|carrier| {
             let elsewhere = carrier.partition != *partition || carrier.offset != offset;

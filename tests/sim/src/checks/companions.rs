@@ -55,9 +55,10 @@ impl Book {
             timestamp: message.timestamp,
         };
         if self.delivery() == Delivery::ExactlyOnce
-            && self.messages.get(&uid).is_some_and(|m| {
-                m.carriers.iter().any(|other| other.attempts == attempts)
-            })
+            && self
+                .messages
+                .get(&uid)
+                .is_some_and(|m| m.carriers.iter().any(|other| other.attempts == attempts))
         {
             let what = format!("{} was written again to {}", self.name(uid), message.position());
             self.violate("exactly once: each retry is written once", what);

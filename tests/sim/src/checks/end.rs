@@ -47,9 +47,11 @@ impl Book {
             let what = format!("{} is neither handled nor dead nor a duplicate", self.name(uid));
             self.violate("no message is lost", what);
         }
-        let uncovered = self.messages.values().flat_map(|m| m.carriers.iter()).find(|carrier| {
-            !self.is_covered(&carrier.partition, carrier.offset)
-        });
+        let uncovered = self
+            .messages
+            .values()
+            .flat_map(|m| m.carriers.iter())
+            .find(|carrier| !self.is_covered(&carrier.partition, carrier.offset));
         if let Some(carrier) = uncovered {
             let what = format!("{}@{} is not committed", carrier.partition, carrier.offset);
             self.violate("a clean shutdown leaves everything settled committed", what);
@@ -63,9 +65,10 @@ impl Book {
             let Some(message) = self.messages.get(&run.uid) else { return false };
             // In place the source is what is read again.
             let in_place = self.scenario.spec.retry.in_place;
-            let read_from = message.carriers.iter().filter(|c| {
-                c.attempts + 1 == run.number || (in_place && c.attempts == 0)
-            });
+            let read_from = message
+                .carriers
+                .iter()
+                .filter(|c| c.attempts + 1 == run.number || (in_place && c.attempts == 0));
             run.host == host
                 && run.is_done_and_sent()
                 && !read_from.clone().any(|c| self.is_covered(&c.partition, c.offset))

@@ -29,7 +29,8 @@ impl Book {
         let Some(run) = self.runs.get_mut(&id).filter(|run| run.uid == uid) else {
             return self.violate("an output belongs to an attempt", name);
         };
-        let done = matches!(&run.ended, Some((_, Ended::Did(End::Done(count)))) if index < *count as u64);
+        let done =
+            matches!(&run.ended, Some((_, Ended::Did(End::Done(count)))) if index < *count as u64);
         let own = run.host == host;
         let count = run.outputs.entry(index).or_default();
         *count += 1;
