@@ -16,6 +16,7 @@ const DISK_MIB: u32 = 600;
 /// So much is left of it: less than the reserve.
 const LEFT_MIB: u64 = 40;
 const MESSAGES: usize = 400;
+const SLOWLY: &str = "instances = 1\nordering = \"none\"\ndrain = \"2s\"";
 const WITHIN: Duration = Duration::from_secs(60);
 
 struct Small {
@@ -24,11 +25,11 @@ struct Small {
 }
 
 impl Small {
-    fn new() -> Option<Self> {
+    fn new(delivery: &str) -> Option<Self> {
         let disk = disk(DISK_MIB)?;
         let data = format!("data_dir = {:?}", disk.path());
-        let pipeline = "delivery = \"exactly_once\"\ninstances = 1\nordering = \"none\"\ndrain = \"2s\"";
-        let folder = folder(&config(&data, pipeline));
+        let pipeline = format!("delivery = {delivery:?}\n{SLOWLY}");
+        let folder = folder(&config(&data, &pipeline));
         folder.ok(&["topics", "create", "--pipelines"], "");
         Some(Self { disk, folder })
     }
@@ -60,8 +61,17 @@ fn not_ready(host: &mut Host) -> String {
 }
 
 #[test]
-fn a_host_whose_disk_is_full_says_so_and_goes_on_when_there_is_space() {
-    let Some(small) = Small::new() else { return };
+fn a_host_whose_disk_is_full_says_so_and_goes_on_when_there_is_space_exactly_once() {
+    fills_up_and_goes_on("exactly_once");
+}
+
+#[test]
+fn a_host_whose_disk_is_full_says_so_and_goes_on_when_there_is_space_at_least_once() {
+    fills_up_and_goes_on("at_least_once");
+}
+
+fn fills_up_and_goes_on(delivery: &str) {
+    let Some(small) = Small::new(delivery) else { return };
     let mut host = small.working();
     let ballast = small.disk.fill_up_to(LEFT_MIB);
 
@@ -88,7 +98,7 @@ error[MS2002]: lines 1 to 1 may or may not be appended
 
 #[test]
 fn a_host_whose_disk_is_full_can_be_stopped_and_loses_nothing() {
-    let Some(small) = Small::new() else { return };
+    let Some(small) = Small::new("exactly_once") else { return };
     let mut host = small.working();
     let ballast = small.disk.fill_up_to(LEFT_MIB);
     not_ready(&mut host);

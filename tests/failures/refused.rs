@@ -120,7 +120,11 @@ fn a_log_folder_that_cannot_be_written_is_refused() {
     std::os::unix::fs::symlink(disk.path(), folder.log_dir()).unwrap();
     folder.ok(&["run", "--until-caught-up"], "");
     disk.read_only();
-    fails(&folder.run(&["run"], ""), 1, &[folder.path()], "LOG READ ONLY");
+    fails(&folder.run(&["run"], ""), 1, &[folder.path()], r#"
+error[MS2002]: the log cannot be opened
+  why: data/log/host.lock cannot be written (Read-only file system (os error 30))
+  do: the log needs a folder it may write; check its owner and mode, and that the file system is not mounted read-only
+"#);
 }
 
 #[test]

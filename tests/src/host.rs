@@ -6,12 +6,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::folder::Folder;
 use crate::waiting;
 
 /// How long a host may take to be ready, compiling its plugin for the first time included.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to end beyond its own drain deadline.
 pub const END_WITHIN: Duration = Duration::from_secs(20);
 /// How long an answer may take.
@@ -81,10 +82,20 @@ impl Host {
     }
 
     /// Waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// When it does not, with what it says instead.
     pub fn until_ready(&mut self) {
-        waiting::until("the host is ready", READY_WITHIN, || {
-            self.get("/health/ready").filter(|(status, _)| *status == 200).map(drop)
-        });
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            match self.get("/health/ready") {
+                Some((200, _)) => return,
+                answer if Instant::now() > deadline => {
+                    panic!("the host is not ready after {READY_WITHIN:?}: {answer:?}");
+                }
+                _ => waiting::pause(),
+            }
+        }
     }
 
     /// The sum of all series of a metric that have all of these labels.

@@ -9,6 +9,11 @@ use tokio::time::Instant;
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// Waits a moment before the next look at a condition.
+pub fn pause() {
+    std::thread::sleep(LOOK_EVERY);
+}
+
 /// Waits until `look` has an answer.
 ///
 /// # Panics
@@ -20,7 +25,7 @@ pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T
             return answer;
         }
         assert!(Instant::now() < deadline, "waited {within:?} in vain for this: {what}");
-        std::thread::sleep(LOOK_EVERY);
+        pause();
     }
 }
 
@@ -39,6 +44,6 @@ pub fn until_ended(what: &str, within: Duration, child: &mut Child) -> ExitStatu
             child.wait().unwrap();
             panic!("{what} did not end within {within:?}");
         }
-        std::thread::sleep(LOOK_EVERY);
+        pause();
     }
 }

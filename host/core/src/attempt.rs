@@ -162,12 +162,13 @@ impl Workers {
                 tokio::pin!(gone);
                 tokio::select! {
                     biased;
-                    () = self.run(&mut left, &mut ended, &mut instance, &mut metrics) => {}
+                    // First: a batch of a partition that is gone already is not begun.
                     () = &mut gone => {
-                        // The partition is gone and with it whoever wanted an answer; the call
-                        // in progress was dropped, and the instance sees to its own memory.
+                        // Whoever wanted an answer is gone too; a call in progress was dropped, and
+                        // the instance sees to its own memory.
                         continue;
                     }
+                    () = self.run(&mut left, &mut ended, &mut instance, &mut metrics) => {}
                 }
             }
             ended.extend(left.map(|(lane, item)| Attempted {

@@ -20,6 +20,7 @@ use std::hash::BuildHasherDefault;
 use bytes::Bytes;
 use rustc_hash::FxHasher;
 
+use crate::in_hand::ReadFrom;
 use crate::lane::LaneId;
 use crate::message::Offset;
 
@@ -36,11 +37,22 @@ pub enum Decision {
     Wait,
 }
 
+/// Who asks: a message and the copy of it that is in hand. The copy counts: a retry may come back
+/// from its tier before the log has answered that it is there, and must not take over the claim that
+/// the answer then releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The message.
+    pub turn: Offset,
+    /// The copy.
+    pub read_from: ReadFrom,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Asked,
     Free,
-    Claimed(Offset),
+    Claimed(Holder),
     Marked(Offset),
 }
 
@@ -81,36 +93,35 @@ impl Claims {
         }
     }
 
-    /// Decides for the message of `turn` at the head of `lane`.
-    pub fn decide(&mut self, key: &Bytes, turn: Offset, lane: LaneId) -> Decision {
+    /// Decides for the message at the head of `lane`.
+    pub fn decide(&mut self, key: &Bytes, holder: Holder, lane: LaneId) -> Decision {
         let Some(entry) = self.entries.get_mut(key) else { return Decision::Attempt };
         match entry.state {
             State::Free => {
-                entry.state = State::Claimed(turn);
+                entry.state = State::Claimed(holder);
                 Decision::Attempt
             }
             // The holder itself, handed back unattempted or after a pause.
-            State::Claimed(holder) if holder == turn => Decision::Attempt,
+            State::Claimed(claimed) if claimed == holder => Decision::Attempt,
             State::Asked | State::Claimed(_) => {
                 if !entry.waiters.contains(&lane) {
                     entry.waiters.push(lane);
                 }
                 Decision::Wait
             }
-            State::Marked(holder) if holder == turn => Decision::AlreadyHandled,
-            State::Marked(holder) => Decision::Duplicate(holder),
+            State::Marked(turn) if turn == holder.turn => Decision::AlreadyHandled,
+            State::Marked(turn) => Decision::Duplicate(turn),
         }
     }
 
-    /// The message of `turn` is done and its mark is acknowledged. Returns the lanes to wake.
-    pub fn marked(&mut self, key: &Bytes, turn: Offset) -> Vec<LaneId> {
-        self.set(key, turn, State::Marked(turn))
+    /// The message is done and its mark is acknowledged. Returns the lanes to wake.
+    pub fn marked(&mut self, key: &Bytes, holder: Holder) -> Vec<LaneId> {
+        self.set(key, holder, State::Marked(holder.turn))
     }
 
-    /// The message of `turn` was not handled: the next one with the key may try. Returns the lanes
-    /// to wake.
-    pub fn released(&mut self, key: &Bytes, turn: Offset) -> Vec<LaneId> {
-        self.set(key, turn, State::Free)
+    /// The message was not handled: the next one with the key may try. Returns the lanes to wake.
+    pub fn released(&mut self, key: &Bytes, holder: Holder) -> Vec<LaneId> {
+        self.set(key, holder, State::Free)
     }
 
     /// A message with this key is out of hand.
@@ -123,9 +134,9 @@ impl Claims {
         }
     }
 
-    fn set(&mut self, key: &Bytes, turn: Offset, state: State) -> Vec<LaneId> {
+    fn set(&mut self, key: &Bytes, holder: Holder, state: State) -> Vec<LaneId> {
         match self.entries.get_mut(key) {
-            Some(entry) if entry.state == State::Claimed(turn) => {
+            Some(entry) if entry.state == State::Claimed(holder) => {
                 entry.state = state;
                 std::mem::take(&mut entry.waiters)
             }

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::dedupe::Holder;
 use crate::headers::CompanionHeaders;
-use crate::message::{Message, Offset, Partition};
+use crate::message::{Message, Offset};
 use crate::plugin::AttemptContext;
 
 /// Where a message in hand was read, so which ledger it is settled in.
@@ -52,8 +53,8 @@ impl InHand {
         Self { message, context, read_from, provenance: None, key: None, size_bytes, pauses: 0 }
     }
 
-    /// The source partition it belongs to, as the host's own logs and errors name it.
-    pub fn source(&self) -> Partition {
-        self.message.source()
+    /// How it asks for its idempotency key.
+    pub fn holder(&self) -> Holder {
+        Holder { turn: self.context.turn, read_from: self.read_from }
     }
 }

@@ -199,7 +199,7 @@ fn settled_within(commit: &Commit, range: std::ops::Range<Offset>) -> u64 {
 }
 
 /// The first message from `from` on, if it stands before `end`.
-async fn message_at(
+pub(crate) async fn message_at(
     log: &dyn Log,
     partition: &Partition,
     from: Offset,

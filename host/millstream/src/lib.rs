@@ -14,6 +14,7 @@ pub mod finding;
 pub mod host;
 pub mod lag;
 pub mod logging;
+pub mod orphans;
 pub mod plugin_file;
 pub mod table;
 pub mod terminal;

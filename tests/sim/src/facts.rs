@@ -125,6 +125,7 @@ pub(crate) fn draw_messages(
     let shared_keys = draw.between(1, 40);
     let slow_ms = *draw.pick(&[0, 3, 40, 600]).unwrap_or(&0);
     let failing = u32::try_from(draw.below(600)).unwrap_or(0);
+    let failing = if count > 200 { failing + 400 } else { failing };
     let mut at_ms: Vec<u64> = (0..count).map(|_| draw.between(0, rough_ms)).collect();
     if draw.chance(400) {
         // Everything is there before the first host starts.

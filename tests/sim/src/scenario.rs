@@ -114,7 +114,8 @@ impl Scenario {
         );
         let sources = draw_sources(&mut draw);
         let spec = draw_spec(&mut draw, &sources);
-        let count = draw.count(5, 140);
+        // Now and then enough to fill what the core holds of a retry tier.
+        let count = if draw.chance(40) { draw.count(300, 900) } else { draw.count(5, 140) };
         let messages = draw_messages(&mut draw, &spec, &sources, count, rough_ms);
         let mut topics = sources;
         for name in spec.outputs.values() {

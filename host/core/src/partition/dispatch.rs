@@ -65,7 +65,7 @@ impl PartitionTask {
         while batch.len() < most {
             let Some(head) = self.lanes.head(lane) else { return false };
             let decision = match &head.key {
-                Some(key) => self.claims.decide(key, head.context.turn, lane),
+                Some(key) => self.claims.decide(key, head.holder(), lane),
                 None => Decision::Attempt,
             };
             if decision == Decision::Wait {

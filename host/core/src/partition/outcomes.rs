@@ -237,10 +237,9 @@ impl PartitionTask {
     /// The message is out of hand: its claim, its place in the ledger, its part of the budget.
     fn leave(&mut self, item: InHand, done: bool) {
         if let Some(key) = &item.key {
-            let turn = item.context.turn;
             let waiting = match done {
-                true => self.claims.marked(key, turn),
-                false => self.claims.released(key, turn),
+                true => self.claims.marked(key, item.holder()),
+                false => self.claims.released(key, item.holder()),
             };
             self.claims.leave(key);
             for lane in waiting {

@@ -207,7 +207,7 @@ async fn commits_come_back_as_they_were(log: &Arc<dyn Log>) -> Checked {
     expect("committed, for tools", expected, seen)?;
     let other = ok("committed", log.committed("conformance-other", &both).await)?;
     expect("committed of another group", vec![None, None], other)?;
-    leave(consumer, &[partition.clone()]).await?;
+    leave(consumer, std::slice::from_ref(&partition)).await?;
     let consumer = join(log, &spec).await?;
     assigned(&consumer, 1).await?;
     let kept = ok("committed", consumer.committed(&both).await)?;

@@ -4,10 +4,6 @@
 //! All findings are printed; any of them, warnings aside, ends with exit code 2.
 
 use clap::Args;
-use millstream_core::log::Log;
-use millstream_core::message::Partition;
-use millstream_core::names::Template;
-use millstream_core::pipeline_spec::PipelineSpec;
 use millstream_sandbox::Sandbox;
 
 use crate::access;
@@ -15,11 +11,9 @@ use crate::commands::Context;
 use crate::config::{Config, summary};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding, Severity};
+use crate::orphans;
 use crate::plugin_file;
 use crate::topic_plan::{self, Action, Role};
-
-/// Templates that a pipeline had if it named none: with and without the group.
-const DEFAULT_TIERS: [&str; 2] = ["{topic}.retry.{delay}", "{topic}.{group}.retry.{delay}"];
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -130,55 +124,10 @@ async fn log(
         }
     }
     for pipeline in &config.pipelines {
-        orphans(log, &pipeline.spec, findings).await?;
-    }
-    Ok(())
-}
-
-/// Retries that an earlier default template left: nobody would read them any more.
-async fn orphans(
-    log: &dyn Log,
-    spec: &PipelineSpec,
-    findings: &mut Vec<Finding>,
-) -> Result<(), Failure> {
-    let failed = |error| Failure::log("the log's topics cannot be read", &error);
-    let topics = log.topics().await.map_err(failed)?;
-    let former = DEFAULT_TIERS.iter().filter_map(|text| Template::new(text, true).ok());
-    for template in former.filter(|template| *template != spec.retry.topic) {
-        for topic in &topics {
-            let tier_of = |source: &std::sync::Arc<str>| {
-                template.delay_of(&topic.name, source, &spec.group).is_some()
-                    && spec.retry.topic.delay_of(&topic.name, source, &spec.group).is_none()
-            };
-            if !spec.topics.iter().any(tier_of) {
-                continue;
-            }
-            let partitions: Vec<Partition> =
-                (0..topic.partitions).map(|n| Partition::new(topic.name.clone(), n)).collect();
-            let ends = log.ends(&partitions).await.map_err(failed)?;
-            let commits = log.committed(&spec.group, &partitions).await.map_err(failed)?;
-            let left: u64 = ends
-                .iter()
-                .zip(&commits)
-                // Without a commit of this group the tier is another group's.
-                .filter_map(|(ends, commit)| {
-                    Some(ends.end.saturating_sub(commit.as_ref()?.next.max(ends.start)))
-                })
-                .sum();
-            if left > 0 {
-                let what = format!("{left} retries in {} would never be read", topic.name);
-                let why = "the pipeline's retry tiers have another name now";
-                let fix = format!(
-                    "set `retry.topic = {:?}` until they are handled",
-                    DEFAULT_TIERS
-                        .iter()
-                        .find(|text| Template::new(text, true).as_ref() == Ok(&template))
-                        .unwrap_or(&"")
-                );
-                let finding = Finding::new(Code::Topic, what, fix).because(why);
-                findings.push(finding.at(format!("pipeline {}", spec.name)));
-            }
-        }
+        let found = orphans::find(log, &pipeline.spec).await;
+        findings.extend(
+            found.map_err(|error| Failure::log("the log's retry tiers cannot be read", &error))?,
+        );
     }
     Ok(())
 }

@@ -119,3 +119,19 @@ fn a_second_host_on_the_same_folder_is_refused() {
     let _host = Host::start(&folder);
     folder.run(&["run"]).fails(1, "in use by");
 }
+
+#[test]
+fn retries_that_a_changed_template_would_leave_behind_are_found() {
+    let folder = folder();
+    let config = std::fs::read_to_string(folder.path().join("millstream.toml")).expect("there");
+    let config = config.replace("\"5s\", \"1m\"", "\"1h\"");
+    folder.write("millstream.toml", &config);
+    let host = Host::start(&folder);
+    folder.run_with(&["produce", "orders"], "{\"value\":\"retry later\"}\n").done();
+    until(&folder, &["lag", "--json"], |ran| ran.stdout.contains("\"waiting\": 1"));
+    drop(host);
+    folder.run(&["check"]).done();
+    let template = "retry = { topic = \"{topic}.{group}.retry.{delay}\", ";
+    folder.write("millstream.toml", &config.replace("retry = { ", template));
+    folder.run(&["check"]).fails(2, "1 retries in orders.retry.1h would never be read");
+}
