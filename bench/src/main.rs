@@ -47,7 +47,8 @@ struct Args {
     /// Messages of each throughput run, instead of as many as the effort has.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
     messages: Option<u64>,
-    /// Only the throughput runs whose name contains this; repeatable. The bare loops always run.
+    /// Only the throughput runs whose name contains this; repeatable. Without the bare loops there
+    /// are no shares.
     #[arg(long)]
     run: Vec<String>,
     /// Rounds of each comparison, instead of as many as the effort has.

@@ -59,13 +59,14 @@ pub(crate) struct Throughput {
     pub(crate) role: Role,
     /// Messages per second.
     pub(crate) per_second: Rounds,
-    /// Its share of the loop over the storage library, median to median.
-    pub(crate) of_store_loop: f64,
-    /// Its share of the loop over the log that writes and commits as it does, median to median.
-    pub(crate) of_log_loop: f64,
+    /// Its share of the loop over the storage library, median to median, if that was run.
+    pub(crate) of_store_loop: Option<f64>,
+    /// Its share of the loop over the log that writes and commits as it does, median to median, if
+    /// that was run.
+    pub(crate) of_log_loop: Option<f64>,
 }
 
-/// All runs, or the bare loops and those whose name contains one of `only`.
+/// All runs, or those whose name contains one of `only`.
 pub(crate) fn runs(
     cores: usize,
     sandboxed: &Arc<dyn Plugin>,
@@ -113,7 +114,7 @@ pub(crate) fn runs(
         kind,
         delivery,
     });
-    loops.chain(pipelines.into_iter().filter(wanted)).collect()
+    loops.chain(pipelines).filter(wanted).collect()
 }
 
 /// Measures all of them.
@@ -138,24 +139,22 @@ pub(crate) fn measure(runs: &[Run], dir: &Path, effort: Effort) -> anyhow::Resul
     progress.finish_and_clear();
     let measured: Vec<(&Run, Rounds)> =
         runs.iter().zip(rates).filter_map(|(run, rates)| Some((run, Rounds::of(rates)?))).collect();
-    let loop_of = |kind: fn(&Kind) -> bool, delivery: Option<Delivery>| {
-        let found = measured.iter().find(|(run, _)| {
-            kind(&run.kind) && delivery.is_none_or(|delivery| run.delivery == delivery)
-        });
-        found.map(|(_, rounds)| rounds.median).context("a bare loop was not run")
-    };
     let share = |(run, per_second): &(&Run, Rounds)| {
-        let store = loop_of(|kind| matches!(kind, Kind::Store), None)?;
-        let log = loop_of(|kind| matches!(kind, Kind::Log), Some(run.delivery))?;
-        Ok(Throughput {
+        let of = |is_baseline: &dyn Fn(&Run) -> bool| {
+            let found = measured.iter().find(|(run, _)| is_baseline(run));
+            found.map(|(_, baseline)| per_second.median / baseline.median)
+        };
+        Throughput {
             run: run.name.clone(),
             role: run.role,
             per_second: *per_second,
-            of_store_loop: per_second.median / store,
-            of_log_loop: per_second.median / log,
-        })
+            of_store_loop: of(&|other| matches!(other.kind, Kind::Store)),
+            of_log_loop: of(&|other| {
+                matches!(other.kind, Kind::Log) && other.delivery == run.delivery
+            }),
+        }
     };
-    measured.iter().map(share).collect()
+    Ok(measured.iter().map(share).collect())
 }
 
 fn once(run: &Run, dir: &Path, messages: u64) -> anyhow::Result<Duration> {

@@ -1,7 +1,6 @@
 //! A healthy pipeline beside a hostile plugin in one host: it settles all its messages while the other
 //! faults without end. How much of its throughput it keeps is measured by the program `beside`
 //! (`cargo run --release -p millstream-tests --bin beside`), which tests on busy machines can't.
-#![expect(clippy::unwrap_used, reason = "this is a test: what is not as expected ends it")]
 
 use millstream_tests::host::{END_WITHIN, Host};
 use millstream_tests::neighbours::{FAULTS, Neighbours};
@@ -17,7 +16,9 @@ fn a_healthy_pipeline_settles_all_its_messages_beside_one_that_only_faults() {
     let neighbours = Neighbours::new();
     neighbours.feed_hostile();
     let mut host = Host::start(&neighbours.folder);
-    waiting::until("the plugin faults", WITHIN, || neighbours.faults(&mut host).filter(|n| *n > 0.0));
+    waiting::until("the plugin faults", WITHIN, || {
+        neighbours.faults(&mut host).filter(|n| *n > 0.0)
+    });
     let before = neighbours.faults(&mut host).unwrap();
     neighbours.feed_healthy(MESSAGES);
     waiting::until("the healthy pipeline has settled everything", WITHIN, || {

@@ -32,10 +32,8 @@ pub(crate) fn id(number: u64) -> String {
 
 /// The order's number.
 pub(crate) fn number(id: &str) -> u64 {
-    id.strip_prefix("o-").and_then(|digits| digits.parse().ok()).unwrap_or_else(|| {
-        // Whatever it is, it was never sent.
-        u64::MAX
-    })
+    // Whatever else it is, it was never sent.
+    id.strip_prefix("o-").and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// The numbers in the order they are sent: every so-many-th twice in a row or once more later.

@@ -44,11 +44,16 @@ fn a_changed_byte_among_the_messages_is_found_and_nothing_is_touched() {
     flip(&journal, |used| used / 2);
     let damaged = std::fs::read(&journal).unwrap();
     for command in [&["run"][..], &["consume", "work", "--from-beginning"], &["lag"]] {
-        fails(&folder.run(command, ""), 1, &[folder.path()], r#"
+        fails(
+            &folder.run(command, ""),
+            1,
+            &[folder.path()],
+            r#"
 error[MS2002]: the log cannot be opened
   why: the log in data/log is damaged
   do: data/log/store/0.jnl makes no sense from byte [N] on (the checksum of a write does not match), though what stood there was acknowledged (up to write [N]). Nothing was changed. Check the disk; restore the folder from a copy, or move it away to begin with an empty log
-"#);
+"#,
+        );
     }
     assert!(std::fs::read(&journal).unwrap() == damaged, "the journal was changed");
     // With the byte as it was all is there.
@@ -63,20 +68,30 @@ fn a_changed_byte_in_the_format_file_is_found() {
     let format = folder.log_dir().join("format");
     let text = std::fs::read_to_string(&format).unwrap();
     std::fs::write(&format, text.replace("ready", "reedy")).unwrap();
-    fails(&folder.run(&["run"], ""), 1, &[folder.path()], r#"
+    fails(
+        &folder.run(&["run"], ""),
+        1,
+        &[folder.path()],
+        r#"
 error[MS2002]: the log cannot be opened
   why: the log in data/log is damaged
   do: the file `format` cannot be read (unknown variant `reedy`, expected `creating` or `ready` at line 1 column 63). Nothing was changed. Check the disk; restore the folder from a copy, or move it away to begin with an empty log
-"#);
+"#,
+    );
 }
 
 #[test]
 fn a_data_file_that_is_missing_is_named() {
     let folder = used();
     std::fs::remove_file(folder.log_dir().join("acknowledged")).unwrap();
-    fails(&folder.run(&["run"], ""), 1, &[folder.path()], r#"
+    fails(
+        &folder.run(&["run"], ""),
+        1,
+        &[folder.path()],
+        r#"
 error[MS2002]: the log cannot be opened
   why: the log in data/log is damaged
   do: the file `acknowledged` is missing. Nothing was changed. Check the disk; restore the folder from a copy, or move it away to begin with an empty log
-"#);
+"#,
+    );
 }

@@ -80,11 +80,16 @@ fn fills_up_and_goes_on(delivery: &str) {
     let (live, _) = host.get("/health/live").unwrap();
     assert_eq!(live, 200, "a restart would help nobody");
     let refused = small.folder.run(&["produce", "work", "--values"], "echo\n");
-    fails(&refused, 1, &small.folders(), r#"
+    fails(
+        &refused,
+        1,
+        &small.folders(),
+        r#"
 error[MS2002]: lines 1 to 1 may or may not be appended
   why: the disk of [DIR 1]/log is full: [N] bytes are free, and 134217728 are kept for the log's own work; free some space, or shorten the retention of topics; the write did not happen and may be repeated
   do: try again; if it stays, look at the log's own messages
-"#);
+"#,
+    );
     let read = small.folder.consume("done").len();
     assert!((20..MESSAGES).contains(&read), "what was handled can be read: {read}");
 
@@ -114,11 +119,16 @@ fn a_host_is_not_started_on_a_full_disk() {
     let Some(disk) = disk(DISK_MIB) else { return };
     let folder = folder(&config(&format!("data_dir = {:?}", disk.path()), ""));
     let ballast = disk.fill_up_to(LEFT_MIB);
-    fails(&folder.run(&["run"], ""), 1, &[folder.path(), disk.path()], r#"
+    fails(
+        &folder.run(&["run"], ""),
+        1,
+        &[folder.path(), disk.path()],
+        r#"
 error[MS2002]: topic work cannot be created
   why: the disk of [DIR 1]/log is full: [N] bytes are free, and 134217728 are kept for the log's own work; free some space, or shorten the retention of topics; the write did not happen and may be repeated
   do: try again; if it stays, look at the log's own messages
-"#);
+"#,
+    );
     std::fs::remove_file(ballast).unwrap();
     folder.ok(&["run", "--until-caught-up"], "");
 }
@@ -129,9 +139,14 @@ fn topics_are_not_made_on_a_disk_without_any_room() {
     let folder = folder(&config(&format!("data_dir = {:?}", disk.path()), ""));
     disk.fill_up_to(0);
     let ended = folder.run(&["topics", "create", "--pipelines"], "");
-    fails(&ended, 1, &[folder.path(), disk.path()], r#"
+    fails(
+        &ended,
+        1,
+        &[folder.path(), disk.path()],
+        r#"
 error[MS2002]: the log cannot be opened
   why: the disk of [DIR 1]/log/host.lock is full (No space left on device (os error 28))
   do: free some space, then start again
-"#);
+"#,
+    );
 }

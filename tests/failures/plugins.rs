@@ -75,8 +75,7 @@ fn an_output_larger_than_its_topic_takes_is_oversize() {
     // The plugin may, the topic may not.
     let (kind, reason) = one("retry = { delays = [] }\nlimits = { output = \"4MiB\" }", "huge");
     assert_eq!(kind, "oversize");
-    let expected =
-        "an output of 2097152 bytes is larger than the 1048576 bytes topic done takes";
+    let expected = "an output of 2097152 bytes is larger than the 1048576 bytes topic done takes";
     assert_eq!(reason, expected);
 }
 

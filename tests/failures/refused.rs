@@ -13,7 +13,11 @@ fn a_configuration_with_an_unknown_key_names_the_nearest_one() {
     let config = config("", "delivry = \"exactly_once\"");
     let folder = folder(&config);
     for command in ["run", "check", "lag"] {
-        fails(&folder.run(&[command], ""), 2, &[folder.path()], r#"
+        fails(
+            &folder.run(&[command], ""),
+            2,
+            &[folder.path()],
+            r#"
 error[MS1003]: unknown key `delivry`
    --> millstream.toml:13:1
    |
@@ -21,7 +25,8 @@ error[MS1003]: unknown key `delivry`
    | ^^^^^^^
   why: `pipelines.work` may have `source`, `plugin`, `outputs`, `delivery`, `ordering`, `in_flight`, `instances`, `retry`, `dead_letter`, `idempotency`, `limits`, `capabilities`, `commit`, `drain`
   do: did you mean `delivery`? Else take it out
-"#);
+"#,
+        );
     }
     assert!(!folder.path().join("data").exists(), "nothing is made before all is understood");
 }
@@ -29,12 +34,17 @@ error[MS1003]: unknown key `delivry`
 #[test]
 fn a_plugin_file_that_is_not_there_is_named() {
     let folder = Folder::new(&config("", ""));
-    fails(&folder.run(&["run"], ""), 2, &[folder.path()], r#"
+    fails(
+        &folder.run(&["run"], ""),
+        2,
+        &[folder.path()],
+        r#"
 error[MS2001]: the plugin cannot be read
   --> hostile.wasm
   why: No such file or directory (os error 2)
   do: correct the path, or build it with `millstream plugin build`
-"#);
+"#,
+    );
     assert!(!folder.log_dir().exists(), "no log is made for a plugin that is not there");
 }
 
@@ -42,12 +52,17 @@ error[MS2001]: the plugin cannot be read
 fn a_plugin_file_that_is_no_plugin_is_refused() {
     let folder = Folder::new(&config("", ""));
     folder.write("hostile.wasm", "hello");
-    fails(&folder.run(&["run"], ""), 2, &[folder.path()], r#"
+    fails(
+        &folder.run(&["run"], ""),
+        2,
+        &[folder.path()],
+        r#"
 error[MS2001]: the plugin cannot be used
   --> hostile.wasm
   why: it is not WebAssembly
   do: it begins with 68 65 6c 6c where 00 61 73 6d is expected; name the .wasm file that the build made
-"#);
+"#,
+    );
 }
 
 #[test]
@@ -56,11 +71,16 @@ fn an_admin_address_that_is_in_use_is_named() {
     let port = other.local_addr().unwrap().port();
     let config = config("", "").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
     let folder = folder(&config);
-    fails(&folder.run(&["run"], ""), 1, &[folder.path()], r#"
+    fails(
+        &folder.run(&["run"], ""),
+        1,
+        &[folder.path()],
+        r#"
 error[MS3002]: the admin API cannot be served
   why: the admin address 127.0.0.1:[PORT] is in use by another process, perhaps another host
   do: stop it, or set `host.admin` to a free address (port 0 takes any)
-"#);
+"#,
+    );
     drop(other);
     folder.ok(&["run", "--until-caught-up"], "");
 }
@@ -71,11 +91,16 @@ fn a_second_host_on_the_same_folder_is_told_of_the_first() {
     let mut host = Host::start(&folder);
     host.until_ready();
     let second = folder.run(&["run"], "");
-    fails(&second, 1, &[folder.path()], r#"
+    fails(
+        &second,
+        1,
+        &[folder.path()],
+        r#"
 error[MS2002]: the log cannot be opened
   why: data/log is in use by process [PID]
   do: stop it first, or reach it through its admin API at 127.0.0.1:[PORT]
-"#);
+"#,
+    );
     assert!(second.stderr.contains(&format!("process {}", host.pid())), "{}", second.stderr);
     let address = host.address().unwrap();
     assert!(second.stderr.contains(&address), "{address} is not in: {}", second.stderr);
@@ -120,11 +145,16 @@ fn a_log_folder_that_cannot_be_written_is_refused() {
     std::os::unix::fs::symlink(disk.path(), folder.log_dir()).unwrap();
     folder.ok(&["run", "--until-caught-up"], "");
     disk.read_only();
-    fails(&folder.run(&["run"], ""), 1, &[folder.path()], r#"
+    fails(
+        &folder.run(&["run"], ""),
+        1,
+        &[folder.path()],
+        r#"
 error[MS2002]: the log cannot be opened
   why: data/log/host.lock cannot be written (Read-only file system (os error 30))
   do: the log needs a folder it may write; check its owner and mode, and that the file system is not mounted read-only
-"#);
+"#,
+    );
 }
 
 #[test]
@@ -135,12 +165,17 @@ fn a_message_larger_than_its_topic_takes_is_refused_by_line() {
     ));
     let large = format!("small\n{}\nsmall as well\n", "x".repeat(5000));
     let ended = folder.run(&["produce", "work", "--values"], &large);
-    fails(&ended, 1, &[folder.path()], r#"
+    fails(
+        &ended,
+        1,
+        &[folder.path()],
+        r#"
 error[MS2004]: line 2 was refused by the log
   --> stdin
   why: record of 5000 bytes is larger than the 4096 bytes topic work takes
   do: correct it; of lines 1 to 3 those that are not refused are appended
-"#);
+"#,
+    );
     let values: Vec<_> = folder.consume("work").iter().map(|l| l.text().to_owned()).collect();
     assert_eq!(values, ["small", "small as well"], "what else was sent with it is there");
 }

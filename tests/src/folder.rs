@@ -165,11 +165,7 @@ fn end(name: &str, mut child: Child) -> Ended {
     let stderr = std::thread::spawn(move || read(stderr));
     let what = format!("`millstream {name}`");
     let status = waiting::until_ended(&what, COMMAND_WITHIN, &mut child);
-    Ended {
-        code: status.code(),
-        stdout: stdout.join().unwrap(),
-        stderr: stderr.join().unwrap(),
-    }
+    Ended { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }
 
 fn read(mut from: impl std::io::Read) -> String {

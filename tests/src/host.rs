@@ -45,9 +45,7 @@ impl Host {
     /// When it does not start at all.
     pub fn start_with(folder: &Folder, args: &[&str], log_dir: PathBuf) -> Self {
         let log = folder.path().join("host.log");
-        let file = || -> File {
-            OpenOptions::new().create(true).append(true).open(&log).unwrap()
-        };
+        let file = || -> File { OpenOptions::new().create(true).append(true).open(&log).unwrap() };
         let mut command = folder.command(&["run"]);
         command.args(args).stdin(Stdio::null()).stdout(file()).stderr(file());
         let child = command.spawn().unwrap();

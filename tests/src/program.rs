@@ -30,11 +30,11 @@ pub fn millstream() -> &'static Path {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "millstream does not build:\n{errors}");
         let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-        let executables = messages
+        let mut executables = messages
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
             .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from));
-        executables.last().unwrap_or_else(|| panic!("cargo names no program:\n{messages}"))
+        executables.next_back().unwrap_or_else(|| panic!("cargo names no program:\n{messages}"))
     })
 }
 

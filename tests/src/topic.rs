@@ -44,7 +44,10 @@ impl Line {
         let mut named = self.headers.iter().filter(|(header, _)| header == name);
         match (named.next(), named.next()) {
             (Some((_, value)), None) => value.as_str().unwrap(),
-            (found, _) => panic!("header {name} is there {} times: {self:?}", found.map_or("no", |_| "several")),
+            (found, _) => panic!(
+                "header {name} is there {} times: {self:?}",
+                found.map_or("no", |_| "several")
+            ),
         }
     }
 

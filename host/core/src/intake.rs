@@ -31,7 +31,7 @@ use crate::pipeline::{Context, PipelineError};
 use crate::pipeline_spec::Delivery;
 use crate::shutdown::Shutdown;
 use crate::status::PartitionStatus;
-use crate::tiers::{HELD_BYTES_MAX, HELD_MESSAGES_MAX};
+use crate::tiers::HELD_BYTES_MAX;
 
 /// How often the ends of the partitions are looked at, for lag.
 const ENDS_EVERY: Duration = Duration::from_secs(1);
@@ -240,10 +240,19 @@ impl Intake {
                 return Room { messages: 0, bytes: 0 };
             }
             // Only tiers are not paused now, and they have bounds of their own.
-            return Room { messages: HELD_MESSAGES_MAX, bytes: HELD_BYTES_MAX };
+            return Room { messages: self.context.tier_messages_max(), bytes: HELD_BYTES_MAX };
         }
         let room = self.budget.room();
-        Room { messages: room.messages.min(self.part()), ..room }
+        Room { messages: room.messages.min(self.batch()), ..room }
+    }
+
+    /// How many messages a batch has at most: with what its partition holds, never more than its part.
+    fn batch(&self) -> usize {
+        let batch = (self.part() / 2).max(1);
+        match self.context.spec.delivery {
+            Delivery::ExactlyOnce => batch.min(self.context.tier_messages_max()),
+            Delivery::AtLeastOnce | Delivery::AtMostOnce => batch,
+        }
     }
 
     /// The part of the budget that one partition may hold.
@@ -268,13 +277,14 @@ impl Intake {
             true => room.messages <= spec.in_flight_messages / 4,
             false => room.messages == 0,
         };
-        let part = self.part();
+        let (part, batch) = (self.part(), self.batch());
         for (partition, owned) in &mut self.owned {
             if !owned.is_started() {
                 // Not attached yet: there is nothing to pause.
                 continue;
             }
-            let most = if owned.paused { part / 2 } else { part.saturating_sub(1) };
+            // Another batch must fit into its part.
+            let most = if owned.paused { (part - batch) / 2 } else { part - batch };
             let pause = self.budget_full || owned.share.messages() > most;
             if pause != owned.paused {
                 owned.paused = pause;

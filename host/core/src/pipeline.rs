@@ -22,10 +22,11 @@ use crate::intake::Intake;
 use crate::log::{Log, LogError, Subscription};
 use crate::message::{Offset, Partition};
 use crate::metrics::Metrics;
-use crate::pipeline_spec::PipelineSpec;
+use crate::pipeline_spec::{Delivery, PipelineSpec};
 use crate::plugin::Plugin;
 use crate::shutdown::Shutdown;
 use crate::status::PipelineStatus;
+use crate::tiers::HELD_MESSAGES_MAX;
 use crate::work_queue::WorkQueue;
 
 /// Bytes one settled range takes in encoded commit metadata, at most.
@@ -243,6 +244,16 @@ impl Context {
             LogError::Unavailable(reason) | LogError::Fatal(reason) => {
                 PipelineError::Stopped(format!("pipeline {}: {reason}", self.spec.name))
             }
+        }
+    }
+
+    /// How many messages of a tier are held or in work at most, and handed over at once.
+    pub(crate) fn tier_messages_max(&self) -> usize {
+        match self.spec.delivery {
+            // As with the source: every unsettled message may part two settled ranges. Half, since as
+            // many may come on top in the batch that fills it.
+            Delivery::ExactlyOnce => (self.ranges_max / 2).clamp(1, HELD_MESSAGES_MAX),
+            Delivery::AtLeastOnce | Delivery::AtMostOnce => HELD_MESSAGES_MAX,
         }
     }
 

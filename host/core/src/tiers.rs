@@ -6,15 +6,17 @@
 //! Invariants:
 //! - due = append time + the tier's delay, so a tier's messages become due in offset order and only
 //!   its head is looked at; a clock that jumps makes nobody wait longer than the delay;
-//! - outstanding retries are indexed by turn: a crash between writing to a tier and committing leaves
-//!   two copies of a message; the one with more attempts is current, the others settle unattempted
+//! - outstanding retries are indexed by turn: a crash between writing to a tier and committing, or an
+//!   answer that was lost, leaves several copies of a message; the one that has come farthest is
+//!   current, the others settle unattempted, also when the current one has ended before they are due
 //!   (else one succeeds and the other dies: a dead letter of a handled message);
+//! - no copy is taken while one of its message is being written: only the answer tells which counts;
 //! - a message of another group is never handled; what cannot be understood becomes a dead letter.
 //!
 //! Limits: per tier [`HELD_MESSAGES_MAX`] messages or [`HELD_BYTES_MAX`] bytes are held or in work
 //! before its reading pauses; the index has one entry of about 40 bytes for each retry in the tiers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
@@ -41,11 +43,18 @@ pub struct Progress {
     pub attempts: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Current {
+/// Where a copy stands: tier and offset.
+type Place = (usize, Offset);
+
+/// The copies of one message that are known and not settled.
+#[derive(Debug)]
+struct Copies {
+    /// How far the message has come.
     progress: Progress,
-    tier: usize,
-    offset: Offset,
+    /// The copy that counts; `None` once it has ended.
+    current: Option<Place>,
+    /// The others, to be settled unattempted.
+    others: Vec<Place>,
 }
 
 /// A message of a tier, understood or not.
@@ -91,18 +100,21 @@ pub struct Tier {
     pub paused: bool,
     held: VecDeque<Held>,
     held_bytes: usize,
+    held_max: usize,
 }
 
 impl Tier {
-    /// A tier that goes on from what was committed of it.
-    pub fn new(partition: Partition, delay: Duration, ledger: Ledger) -> Self {
-        Self { partition, delay, ledger, paused: false, held: VecDeque::new(), held_bytes: 0 }
+    /// A tier that goes on from what was committed of it, and of which at most about `held_max`
+    /// messages are held or in work.
+    pub fn new(partition: Partition, delay: Duration, ledger: Ledger, held_max: usize) -> Self {
+        let (held, held_bytes) = (VecDeque::new(), 0);
+        Self { partition, delay, ledger, paused: false, held, held_bytes, held_max }
     }
 
     /// Whether its reading should pause, or (when it is paused) stay so.
     pub fn is_full(&self) -> bool {
         let part = if self.paused { 2 } else { 1 };
-        self.ledger.unsettled() >= HELD_MESSAGES_MAX / part
+        self.ledger.unsettled() >= (self.held_max / part).max(1)
             || self.held_bytes >= HELD_BYTES_MAX / part
     }
 
@@ -128,13 +140,21 @@ pub struct Tiers {
     group: String,
     source: Partition,
     tiers: Vec<Tier>,
-    current: HashMap<Offset, Current, BuildHasherDefault<FxHasher>>,
+    copies: HashMap<Offset, Copies, BuildHasherDefault<FxHasher>>,
+    /// Turns of which a copy is on its way to a tier.
+    writing: HashSet<Offset, BuildHasherDefault<FxHasher>>,
 }
 
 impl Tiers {
     /// The tiers of `source`, as they were found.
     pub fn new(group: &str, source: Partition, tiers: Vec<Tier>) -> Self {
-        Self { group: group.to_owned(), source, tiers, current: HashMap::default() }
+        Self {
+            group: group.to_owned(),
+            source,
+            tiers,
+            copies: HashMap::default(),
+            writing: HashSet::default(),
+        }
     }
 
     /// Every tier.
@@ -152,35 +172,58 @@ impl Tiers {
         self.tiers.iter().position(|tier| &*tier.partition.topic == topic)
     }
 
-    /// Notes a copy that was seen or written. The copy that has come farthest is the current one;
-    /// of equal ones the first.
+    /// Notes a copy that was seen or written. The one that has come farthest is current; of equal ones
+    /// the first that was noted.
     pub fn note(&mut self, turn: Offset, progress: Progress, tier: usize, offset: Offset) {
-        let new = Current { progress, tier, offset };
-        let current = self.current.entry(turn).or_insert(new);
-        let earlier_twin =
-            current.progress == progress && current.tier == tier && offset < current.offset;
-        if progress > current.progress || earlier_twin {
-            *current = new;
+        let place = (tier, offset);
+        let Some(copies) = self.copies.get_mut(&turn) else {
+            let copies = Copies { progress, current: Some(place), others: Vec::new() };
+            self.copies.insert(turn, copies);
+            return;
+        };
+        if copies.current == Some(place) || copies.others.contains(&place) {
+            return;
+        }
+        if progress > copies.progress {
+            copies.progress = progress;
+            copies.others.extend(copies.current.replace(place));
+        } else {
+            copies.others.push(place);
+        }
+    }
+
+    /// A copy of this message is on its way to a tier; until [`Tiers::written`] none is taken.
+    pub fn writing(&mut self, turn: Offset) {
+        self.writing.insert(turn);
+    }
+
+    /// The log has answered for it.
+    pub fn written(&mut self, turn: Offset) {
+        self.writing.remove(&turn);
+    }
+
+    /// The copy that was read from here is settled: it is outstanding no more.
+    pub fn left(&mut self, turn: Offset, read_from: ReadFrom) {
+        let ReadFrom::Tier { tier, offset } = read_from else { return };
+        let Some(copies) = self.copies.get_mut(&turn) else { return };
+        let place = (tier, offset);
+        if copies.current == Some(place) {
+            copies.current = None;
+        }
+        copies.others.retain(|other| *other != place);
+        if copies.current.is_none() && copies.others.is_empty() {
+            self.copies.remove(&turn);
         }
     }
 
     /// The turns of all outstanding retries, in no order.
     pub fn turns(&self) -> impl Iterator<Item = Offset> + '_ {
-        self.current.keys().copied()
-    }
-
-    /// The copy that was read from here is settled: it is outstanding no more.
-    pub fn left(&mut self, turn: Offset, read_from: ReadFrom) {
-        if let ReadFrom::Tier { tier, offset } = read_from
-            && self.current.get(&turn).is_some_and(|c| c.tier == tier && c.offset == offset)
-        {
-            self.current.remove(&turn);
-        }
+        self.copies.keys().copied()
     }
 
     /// How many retries are outstanding.
     pub fn outstanding(&self) -> usize {
-        self.current.len()
+        self.copies.len()
     }
 
     /// Notes the copy in a message that a tier has, without taking it in hand.
@@ -214,27 +257,37 @@ impl Tiers {
 
     /// When the next message becomes due.
     pub fn next_due(&self) -> Option<EpochMs> {
-        self.tiers.iter().filter_map(|tier| tier.held.front()).map(|held| held.due).min()
+        let heads = self.tiers.iter().filter_map(|tier| tier.held.front());
+        heads.filter(|held| !self.is_written(held)).map(|held| held.due).min()
+    }
+
+    fn is_written(&self, held: &Held) -> bool {
+        match &held.arrived {
+            Arrived::Retry(item) => self.writing.contains(&item.context.turn),
+            Arrived::Unreadable(..) | Arrived::OtherGroup(_) => false,
+        }
     }
 
     /// The next message that is due, if any.
     pub fn take_due(&mut self, now: EpochMs) -> Option<Due> {
-        let (number, tier) = self
-            .tiers
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, tier)| tier.held.front().is_some_and(|held| held.due <= now))
-            .min_by_key(|(_, tier)| tier.held.front().map(|held| held.due))?;
+        let heads = self.tiers.iter().enumerate();
+        let (number, _) = heads
+            .filter_map(|(number, tier)| Some((number, tier.held.front()?)))
+            .filter(|(_, held)| held.due <= now && !self.is_written(held))
+            .min_by_key(|(_, held)| held.due)?;
+        let tier = self.tiers.get_mut(number)?;
         let held = tier.held.pop_front()?;
         tier.held_bytes -= held.size_bytes;
         Some(match held.arrived {
             Arrived::OtherGroup(offset) => Due::Settle(number, offset, "other_group"),
             Arrived::Unreadable(item, reason) => Due::Unreadable(item, reason),
             Arrived::Retry(item) => {
-                let current = self.current.get(&item.context.turn);
-                if current.is_none_or(|c| c.tier == number && c.offset == held.offset) {
+                let turn = item.context.turn;
+                let place = Some((number, held.offset));
+                if self.copies.get(&turn).is_none_or(|copies| copies.current == place) {
                     Due::Attempt(item)
                 } else {
+                    self.left(turn, item.read_from);
                     Due::Settle(number, held.offset, "superseded")
                 }
             }

@@ -1,6 +1,6 @@
 //! The command line: parsed here, dispatched to `commands`, ended in one place.
 //!
-//! Data goes to stdout, everything for a person to stderr; exit codes are those of [`exit`].
+//! Data goes to stdout, everything for a person to stderr; exit codes are those of `exit`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -19,7 +19,12 @@ fn commit(next: u64, above: std::ops::Range<u64>) -> Commit {
 
 /// Order 0 is poison, 1 is priced at once and sent twice, 11 is flaky (one, then priced by attempt 3).
 fn history() -> History {
-    let copy = |offset, turn, attempt| Copy { at: at(offset), turn: at(turn), attempt, kind: "trap".into() };
+    let copy = |offset, turn, attempt| Copy {
+        at: at(offset),
+        turn: at(turn),
+        attempt,
+        kind: "trap".into(),
+    };
     let first = vec![copy(0, 0, 1), copy(1, 3, 1)];
     let second = vec![copy(0, 0, 2), copy(1, 3, 2)];
     let (short, long) = (tier(DELAYS[0]), tier(DELAYS[1]));
@@ -64,21 +69,39 @@ fn found(change: impl Fn(&mut History), expected: &str) {
 #[test]
 fn a_good_history_has_no_violations() {
     assert_eq!(orders::fate(0), Fate::Dead);
-    assert_eq!((orders::fate(1), orders::fate(11)), (Fate::Priced { after: 0 }, Fate::Priced { after: 2 }));
+    assert_eq!(
+        (orders::fate(1), orders::fate(11)),
+        (Fate::Priced { after: 0 }, Fate::Priced { after: 2 })
+    );
     assert_eq!(violations(Promise::ExactlyOnce, |_| {}), "");
     assert_eq!(violations(Promise::AtLeastOnce, |_| {}), "");
 }
 
 #[test]
 fn what_is_lost_is_found() {
-    found(|h| { h.outputs.remove(&at(1)); }, "order 11 at At { partition: 0, offset: 3 } is lost");
+    found(
+        |h| {
+            h.outputs.remove(&at(1));
+        },
+        "order 11 at At { partition: 0, offset: 3 } is lost",
+    );
     found(|h| h.dead.clear(), "order 0 at At { partition: 0, offset: 0 } is lost");
-    found(|h| { h.acknowledged.insert(12); }, "order 12 was acknowledged and is not in the source");
+    found(
+        |h| {
+            h.acknowledged.insert(12);
+        },
+        "order 12 was acknowledged and is not in the source",
+    );
 }
 
 #[test]
 fn an_output_repeated_after_its_commit_is_found() {
-    found(|h| { h.outputs.insert(at(2), (1, 1)); }, "order 1 was handled again");
+    found(
+        |h| {
+            h.outputs.insert(at(2), (1, 1));
+        },
+        "order 1 was handled again",
+    );
 }
 
 #[test]
@@ -104,7 +127,12 @@ fn a_settled_message_that_is_attempted_again_is_found() {
 
 #[test]
 fn attempts_that_are_forgotten_or_counted_twice_are_found() {
-    found(|h| { h.outputs.insert(at(1), (11, 2)); }, "order 11 was priced by attempt 2");
+    found(
+        |h| {
+            h.outputs.insert(at(1), (11, 2));
+        },
+        "order 11 was priced by attempt 2",
+    );
     found(|h| h.dead[0].attempt = 4, "a dead letter that should not be so");
     found(|h| h.tiers.get_mut(&tier(DELAYS[1])).unwrap()[0].attempt = 1, "is for attempt 2");
 }
@@ -116,7 +144,22 @@ fn a_dead_letter_of_a_good_order_is_found() {
 
 #[test]
 fn commits_that_go_back_beyond_the_end_or_not_far_enough_are_found() {
-    found(|h| { h.looks[1].commits.insert(name(SOURCE), commit(1, 0..0)); }, "went back");
-    found(|h| { h.looks[0].commits.insert(name(SOURCE), commit(2, 3..5)); }, "is beyond");
-    found(|h| { h.looks[1].commits.insert(name(SOURCE), commit(3, 0..0)); }, "is not committed at the end");
+    found(
+        |h| {
+            h.looks[1].commits.insert(name(SOURCE), commit(1, 0..0));
+        },
+        "went back",
+    );
+    found(
+        |h| {
+            h.looks[0].commits.insert(name(SOURCE), commit(2, 3..5));
+        },
+        "is beyond",
+    );
+    found(
+        |h| {
+            h.looks[1].commits.insert(name(SOURCE), commit(3, 0..0));
+        },
+        "is not committed at the end",
+    );
 }

@@ -1,6 +1,6 @@
 //! The simulation as a test: many seeds, the same history twice, bugs that must be found.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::expect_used, reason = "helpers of tests")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -33,7 +33,9 @@ fn main() {
     }
     ratios.sort_by(f64::total_cmp);
     let median = ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN);
-    println!("a healthy pipeline beside a hostile one keeps {median:.3} of its throughput (median of {pairs} pairs)");
+    println!(
+        "a healthy pipeline beside a hostile one keeps {median:.3} of its throughput (median of {pairs} pairs)"
+    );
 }
 
 fn argument(name: &str) -> Option<usize> {

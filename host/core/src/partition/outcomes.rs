@@ -139,6 +139,9 @@ impl PartitionTask {
     }
 
     fn push_outbox(&mut self, one: Settling) {
+        if matches!(one.ending, Ending::Retry(_)) {
+            self.tiers.writing(one.item.context.turn);
+        }
         self.output_bytes += settle::output_bytes(std::slice::from_ref(&one));
         self.outbox.push(one);
     }
@@ -185,6 +188,7 @@ impl PartitionTask {
             let Settling { item, ending, records, .. } = one;
             let turn = item.context.turn;
             self.tiers.left(turn, item.read_from);
+            self.tiers.written(turn);
             match &ending {
                 Ending::Done => {
                     for record in &records {
@@ -216,12 +220,10 @@ impl PartitionTask {
         }
     }
 
-    /// A copy of the message stands in a tier now; if the tier has not handed it over already.
+    /// A copy of the message stands in a tier now.
     fn note_copy(&mut self, item: &InHand, records: &[crate::message::Record], offset: u64) {
         let tier = records.first().and_then(|record| self.tiers.number_of(&record.topic));
-        let Some(number) = tier else { return };
-        let handed_over = self.tiers.all().get(number).is_none_or(|t| t.ledger.position() > offset);
-        if !handed_over {
+        if let Some(number) = tier {
             let redrives = item.provenance.as_ref().map_or(0, |found| found.redrive_count());
             let progress = crate::tiers::Progress { redrives, attempts: item.context.attempt };
             self.tiers.note(item.context.turn, progress, number, offset);

@@ -15,6 +15,7 @@ fn tiers() -> Tiers {
             Partition::new(name, 2),
             Duration::from_secs(seconds),
             Ledger::restore(&Commit::default()),
+            HELD_MESSAGES_MAX,
         )
     };
     Tiers::new("g", source(), vec![tier("orders.retry.5s", 5), tier("orders.retry.30s", 30)])
@@ -95,6 +96,34 @@ fn a_copy_that_was_only_indexed_supersedes_one_in_hand() {
     tiers.index(1, &copy(9, 2, 700, "g"));
     assert_eq!(due_turns(&mut tiers, 100_000), [(0, "superseded")]);
     assert_eq!(tiers.turns().collect::<Vec<_>>(), [9], "the other copy is still to come");
+}
+
+#[test]
+fn a_copy_is_superseded_also_after_the_current_one_has_ended() {
+    let mut tiers = tiers();
+    tiers.hold(1, copy(9, 1, 0, "g"), 1_000);
+    tiers.hold(0, copy(9, 2, 0, "g"), 1_000);
+    let Some(Due::Attempt(item)) = tiers.take_due(7_000) else { panic!("the 5 s tier is due") };
+    assert_eq!(item.context.attempt, 3);
+    tiers.left(9, item.read_from);
+    assert_eq!(due_turns(&mut tiers, 100_000), [(0, "superseded")], "attempt 2 after attempt 3");
+    assert_eq!(tiers.outstanding(), 0);
+}
+
+#[test]
+fn no_copy_is_taken_while_one_is_being_written() {
+    let mut tiers = tiers();
+    tiers.writing(9);
+    tiers.hold(0, copy(9, 1, 3, "g"), 1_000);
+    assert!(due_turns(&mut tiers, 100_000).is_empty());
+    assert_eq!(tiers.next_due(), None, "it waits for the answer, not for a time");
+    // The answer: this copy was written by a second try, the first one is held already.
+    tiers.note(9, Progress { redrives: 0, attempts: 1 }, 0, 4);
+    tiers.written(9);
+    assert_eq!(due_turns(&mut tiers, 100_000), [(9, "attempt")]);
+    tiers.left(9, ReadFrom::Tier { tier: 0, offset: 3 });
+    tiers.hold(0, copy(9, 1, 4, "g"), 2_000);
+    assert_eq!(due_turns(&mut tiers, 100_000), [(4, "superseded")]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `produce`: lines of JSON from stdin, appended in bounded batches.
 //!
 //! A batch goes out when it is full or when stdin has nothing more at hand, so a slow writer's
-//! messages don't wait. Limits: [`BATCH_MESSAGES_MAX`], [`BATCH_BYTES_MAX`],
+//! messages don't wait. Limits: `BATCH_MESSAGES_MAX`, `BATCH_BYTES_MAX`,
 //! [`jsonl::LINE_BYTES_MAX`].
 
 use bytes::Bytes;

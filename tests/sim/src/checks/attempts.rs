@@ -72,6 +72,10 @@ impl Book {
         if self.is_all_covered(facts.uid) {
             return self.violate("not attempted again once a commit that covers it held", name);
         }
+        if self.may_forget() {
+            // The source's range is forgotten after the copies were committed: handled from anew.
+            return;
+        }
         let Some(message) = self.messages.get(&facts.uid) else { return };
         // What was durable when this assignment began, or was written under it, must be known.
         let known = message
@@ -104,9 +108,14 @@ impl Book {
             }
             _ if !same_assignment => None,
             _ => {
-                let twins = self.messages.get(&facts.uid)?.carriers.iter();
-                let twins = twins.filter(|c| c.attempts + 1 == run.number).count();
-                (twins < 2).then(|| format!("under the same assignment as {other:?}"))
+                // The same copy may be in a tier twice when an answer was lost. They collapse,
+                // unless the second came when the first was through.
+                let ended = other.ended.as_ref().map(|(at, _)| *at);
+                let mut copies = self.messages.get(&facts.uid)?.carriers.iter();
+                let late = copies.any(|c| {
+                    c.attempts > 0 && c.attempts + 1 == run.number && Some(c.written) > ended
+                });
+                (!late).then(|| format!("under the same assignment as {other:?}"))
             }
         }
     }

@@ -48,9 +48,7 @@ impl Book {
             .flat_map(|messages| messages.range(before.next.min(commit.next)..))
             .map(|(offset, uid)| (*offset, *uid))
             .collect();
-        // With little room for metadata, ranges are forgotten on purpose, except in exactly once.
-        let may_forget = self.scenario.commit_metadata_bytes_max < 4096
-            && self.delivery() != Delivery::ExactlyOnce;
+        let may_forget = self.may_forget();
         let mut settled = Vec::new();
         for (offset, uid) in standing {
             match (covers(&before, offset), covers(commit, offset)) {
@@ -64,6 +62,12 @@ impl Book {
         }
         self.commits.insert(partition.clone(), commit.clone());
         settled
+    }
+
+    /// With little room for metadata settled ranges are forgotten on purpose, except in exactly
+    /// once: a duplicate, never a loss.
+    pub(super) fn may_forget(&self) -> bool {
+        self.scenario.commit_metadata_bytes_max < 4096 && self.delivery() != Delivery::ExactlyOnce
     }
 
     /// Whether the message goes on elsewhere: a copy that came at least as far is not settled.

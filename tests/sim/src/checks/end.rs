@@ -61,6 +61,9 @@ impl Book {
     /// A host stopped in order and in time, and nothing failed meanwhile: what it had handled
     /// must be committed where it was read from.
     pub(crate) fn check_stopped(&mut self, host: HostId) {
+        if self.may_forget() {
+            return;
+        }
         let left = self.runs.values().find(|run| {
             let Some(message) = self.messages.get(&run.uid) else { return false };
             // In place the source is what is read again.

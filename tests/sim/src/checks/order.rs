@@ -25,6 +25,13 @@ impl Book {
             );
             return self.violate("one message of a lane at a time", what);
         }
+        // At most once, what was committed is still handled by a host that has lost the partition
+        // and does not know; the next owner does not wait for it.
+        let is_zombie = self.delivery() == Delivery::AtMostOnce
+            && self.holds(run.host, &facts.partition).is_none();
+        if is_zombie {
+            return;
+        }
         let is_first = self.messages.get(&facts.uid).is_some_and(|m| m.runs.is_empty());
         if !is_first {
             return;
