@@ -100,6 +100,17 @@ macro_rules! handler {
             }
 
             $crate::bindings::__export!(Plugin);
+
+            // The plugin's version, for the host to name it in dead letters and metrics. The section
+            // is data that no code reads, so nothing can go wrong at run time.
+            const VERSION: &str = env!("CARGO_PKG_VERSION");
+            #[used]
+            #[unsafe(link_section = "version")]
+            static VERSION_BYTES: [u8; VERSION.len()] = {
+                let mut bytes = [0; VERSION.len()];
+                bytes.copy_from_slice(VERSION.as_bytes());
+                bytes
+            };
         };
     };
 }

@@ -15,10 +15,10 @@ fn a_new_plugin_is_a_folder_of_its_own() {
     assert!(file("Cargo.toml").contains("name = \"hello-world\""));
     assert!(file("vendor/millstream-plugin/Cargo.toml").contains("name = \"millstream-plugin\""));
     assert!(file("vendor/millstream-plugin/src/lib.rs").len() > 100);
-    for path in ["Cargo.toml", "README.md", "pipeline.toml"] {
+    for path in ["Cargo.toml", "README.md", "millstream.toml"] {
         assert!(!file(path).contains("{{"), "{path} has a placeholder left");
     }
-    let config = folder.path().join("hello-world/pipeline.toml");
+    let config = folder.path().join("hello-world/millstream.toml");
     let config = millstream::config::load(&config).expect("its pipeline is well-formed");
     assert!(config.pipelines[0].plugin.ends_with("hello-world.wasm"));
     folder.run(&["plugin", "new", "hello-world"]).fails(2, "is there already");

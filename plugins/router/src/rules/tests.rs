@@ -276,7 +276,7 @@ fn the_rules_of_the_examples_are_taken() {
     let mut rules_taken = 0;
     for entry in std::fs::read_dir(examples).unwrap() {
         let folder = entry.unwrap().path();
-        let pipelines = std::fs::read_to_string(folder.join("pipeline.toml")).unwrap_or_default();
+        let pipelines = std::fs::read_to_string(folder.join("millstream.toml")).unwrap_or_default();
         let mut texts: Vec<String> = Vec::new();
         for setting in pipelines.split("\nrules = ").skip(1) {
             let quotes = if setting.starts_with("'''") { "'''" } else { "'" };
