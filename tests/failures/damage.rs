@@ -6,10 +6,15 @@ use millstream_tests::folder::Folder;
 
 use crate::{config, fails, with_topics};
 
+const MESSAGES: usize = 500;
+/// A message that is found among the others.
+const MARKED: &str = "echo 4f9c2ab7 on this one falls the damage";
+
 /// A log with messages that were handled.
 fn used() -> Folder {
     let folder = with_topics(&config("", ""));
-    folder.produce_values("work", std::iter::repeat_n("echo", 500));
+    let echo = std::iter::repeat_n("echo", MESSAGES - 1);
+    folder.produce_values("work", echo.chain([MARKED]));
     folder.ok(&["run", "--until-caught-up"], "");
     folder
 }
@@ -29,11 +34,13 @@ fn journal(log: &Path) -> PathBuf {
     panic!("{} has no journal", log.display());
 }
 
-fn flip(file: &Path, at: impl Fn(usize) -> usize) {
+/// Changes a byte of the message that has this text in it.
+fn flip(file: &Path, text: &str) {
     let mut bytes = std::fs::read(file).unwrap();
-    // A journal's end may be reserved and empty.
-    let used = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
-    bytes[at(used)] ^= 0x40;
+    let found = bytes.windows(text.len()).position(|window| window == text.as_bytes());
+    let at = found.unwrap_or_else(|| panic!("{text} is not in {}", file.display()));
+    // `echo` becomes `ebho`, and `ebho` `echo`.
+    bytes[at + 1] ^= 0x01;
     std::fs::write(file, bytes).unwrap();
 }
 
@@ -41,7 +48,7 @@ fn flip(file: &Path, at: impl Fn(usize) -> usize) {
 fn a_changed_byte_among_the_messages_is_found_and_nothing_is_touched() {
     let folder = used();
     let journal = journal(&folder.log_dir());
-    flip(&journal, |used| used / 2);
+    flip(&journal, MARKED);
     let damaged = std::fs::read(&journal).unwrap();
     for command in [&["run"][..], &["consume", "work", "--from-beginning"], &["lag"]] {
         fails(
@@ -57,9 +64,9 @@ error[MS2002]: the log cannot be opened
     }
     assert!(std::fs::read(&journal).unwrap() == damaged, "the journal was changed");
     // With the byte as it was all is there.
-    flip(&journal, |used| used / 2);
-    assert_eq!(folder.consume("work").len(), 500);
-    assert_eq!(folder.consume("done").len(), 500);
+    flip(&journal, &MARKED.replacen("ec", "eb", 1));
+    assert_eq!(folder.consume("work").len(), MESSAGES);
+    assert_eq!(folder.consume("done").len(), MESSAGES);
 }
 
 #[test]

@@ -91,7 +91,9 @@ fn a_retry_that_is_back_before_the_answer_does_not_take_over_the_claim() {
     let mut claims = Claims::default();
     let three = lanes(3);
     let copy = Holder { turn: 1, read_from: ReadFrom::Tier { tier: 0, offset: 0 } };
-    (0..3).for_each(|_| drop(claims.enter(&key())));
+    for _ in 0..3 {
+        claims.enter(&key());
+    }
     claims.answered(&key(), None);
     assert_eq!(claims.decide(&key(), source(1), three[0]), Decision::Attempt);
     assert_eq!(claims.decide(&key(), copy, three[1]), Decision::Wait, "its own copy too");

@@ -82,6 +82,15 @@ impl Book {
             .carriers
             .iter()
             .filter(|carrier| carrier.written <= told.at || carrier.writer == Some(run.host));
+        // A copy that a zombie wrote since comes on top, and cannot be told from a retry.
+        let from_zombie = message.carriers.iter().any(|carrier| {
+            carrier.attempts + 1 == run.number
+                && carrier.written > told.at
+                && carrier.writer.is_some_and(|writer| writer != run.host)
+        });
+        if from_zombie {
+            return;
+        }
         let in_tiers = known.map(|carrier| carrier.attempts).max().unwrap_or(0);
         let in_place = self.commits.get(&facts.partition).and_then(|commit| {
             let made = commit.attempts.iter().find(|(offset, _)| Some(*offset) == facts.offset);
@@ -103,7 +112,8 @@ impl Book {
             _ if at_most_once => Some("at most once, and it was attempted before".to_owned()),
             None if same_assignment => Some("the same is under way".to_owned()),
             Some((_, Ended::Cancelled)) => None,
-            _ if !self.scenario.repeats_excused => {
+            // A handler that was cut short may take with it what stood in one batch with it.
+            _ if !self.scenario.repeats_excused && !self.lossy => {
                 Some(format!("nothing went wrong since {other:?}"))
             }
             _ if !same_assignment => None,
