@@ -1,6 +1,11 @@
 //! Figures: what several rounds of one measurement came to.
 
+use std::time::Duration;
+
 use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::cpu_time;
 
 /// The median of some rounds, and how far apart they were.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -21,6 +26,36 @@ impl Rounds {
         let lower = *rounds.get((rounds.len() - 1) / 2)?;
         let (min, max) = (*rounds.first()?, *rounds.last()?);
         Some(Self { median: f64::midpoint(lower, upper), min, max })
+    }
+}
+
+/// Measures one run: its time by the clock, and of all cores.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch {
+    begin: Instant,
+    cpu: Option<Duration>,
+}
+
+/// What one run took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Took {
+    /// By the clock.
+    pub(crate) time: Duration,
+    /// Of all cores together, the storage library's own threads included.
+    pub(crate) cpu: Option<Duration>,
+}
+
+impl Stopwatch {
+    /// Begins now.
+    pub(crate) fn start() -> Self {
+        Self { cpu: cpu_time::used(), begin: Instant::now() }
+    }
+
+    /// What it took until now.
+    pub(crate) fn took(&self) -> Took {
+        let time = self.begin.elapsed();
+        let cpu = cpu_time::used().zip(self.cpu).map(|(now, then)| now.saturating_sub(then));
+        Took { time, cpu }
     }
 }
 

@@ -13,6 +13,7 @@ use millstream_log_embedded::EmbeddedLog;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::figures::{Stopwatch, Took};
 use crate::filled_log::{self, GROUP, OUTPUT, PARTITIONS, SOURCE};
 
 /// What a loop takes at once.
@@ -21,11 +22,11 @@ const ROOM: Room = Room { messages: 1_000, bytes: 1 << 20 };
 /// How often a loop of `at_least_once` commits, as the pipeline does.
 pub(crate) const COMMIT_EVERY: Duration = Duration::from_millis(250);
 
-/// Runs the loops over `messages` in a fresh log in `dir`; answers how long they took.
+/// Runs the loops over `messages` in a fresh log in `dir`; answers what they took.
 ///
 /// # Errors
 /// When the log fails, or not every message came out.
-pub(crate) async fn run(dir: &Path, messages: u64, delivery: Delivery) -> anyhow::Result<Duration> {
+pub(crate) async fn run(dir: &Path, messages: u64, delivery: Delivery) -> anyhow::Result<Took> {
     let log = filled_log::open(dir, messages).await?;
     let subscription = Subscription {
         pipeline: "bench".to_owned(),
@@ -38,7 +39,7 @@ pub(crate) async fn run(dir: &Path, messages: u64, delivery: Delivery) -> anyhow
     };
     ensure!(partitions.len() == PARTITIONS as usize, "assigned: {partitions:?}");
 
-    let begin = Instant::now();
+    let watch = Stopwatch::start();
     let mut loops = JoinSet::new();
     for partition in partitions.clone() {
         let (log, consumer) = (Arc::clone(&log), Arc::clone(&consumer));
@@ -54,14 +55,14 @@ pub(crate) async fn run(dir: &Path, messages: u64, delivery: Delivery) -> anyhow
     while let Some(ended) = loops.join_next().await {
         ended.context("a loop panicked")??;
     }
-    let elapsed = begin.elapsed();
+    let took = watch.took();
 
     filled_log::check_outputs(&log, messages).await?;
     consumer.release(&partitions).await;
     consumer.close().await;
     drop(consumer);
     log.close().await;
-    Ok(elapsed)
+    Ok(took)
 }
 
 async fn append_all(

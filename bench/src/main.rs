@@ -17,6 +17,7 @@ use millstream_core::plugin::Plugin;
 use crate::effort::Effort;
 use crate::report::Report;
 
+mod cpu_time;
 mod effort;
 mod figures;
 mod filled_log;

@@ -21,6 +21,7 @@ use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::figures::{Stopwatch, Took};
 use crate::filled_log::{self, GROUP, OUTPUT, SOURCE};
 use crate::log_loop::COMMIT_EVERY;
 
@@ -40,16 +41,12 @@ pub(crate) struct PipelineSetup {
     pub(crate) instances: usize,
 }
 
-/// Runs a pipeline over `messages` in a fresh log in `dir`; answers how long it took from its start
+/// Runs a pipeline over `messages` in a fresh log in `dir`; answers what it took from its start
 /// until the last output was in the log.
 ///
 /// # Errors
 /// When the pipeline stops or stands still, or not every message came out once and was committed.
-pub(crate) async fn run(
-    dir: &Path,
-    messages: u64,
-    setup: &PipelineSetup,
-) -> anyhow::Result<Duration> {
+pub(crate) async fn run(dir: &Path, messages: u64, setup: &PipelineSetup) -> anyhow::Result<Took> {
     let log = filled_log::open(dir, messages).await?;
     let ports = Ports {
         log: Arc::clone(&log) as _,
@@ -60,17 +57,17 @@ pub(crate) async fn run(
     };
     let pipeline = Pipeline::new(spec(setup)?, ports);
     let (trigger, shutdown) = Shutdown::new();
-    let begin = Instant::now();
+    let watch = Stopwatch::start();
     let mut running = tokio::spawn(pipeline.run(shutdown, Until::Shutdown));
     until_all_out(&log, messages, &mut running).await?;
-    let elapsed = begin.elapsed();
+    let took = watch.took();
 
     trigger.request();
     running.await.context("the pipeline panicked")??;
     // It has drained: what was not committed yet is now.
     filled_log::check_outputs(&log, messages).await?;
     log.close().await;
-    Ok(elapsed)
+    Ok(took)
 }
 
 async fn until_all_out(

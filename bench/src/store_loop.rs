@@ -7,13 +7,12 @@
 
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 use millstream_log_embedded::EmbeddedOptions;
-use tokio::time::Instant;
 
+use crate::figures::{Stopwatch, Took};
 use crate::filled_log::{PARTITIONS, SYNC_EVERY};
 use crate::messages::{VALUE_BYTES, header, key, value};
 
@@ -49,16 +48,16 @@ impl Store {
     }
 }
 
-/// Runs the loop over `messages` in a fresh store in `dir`; answers how long it took.
+/// Runs the loop over `messages` in a fresh store in `dir`; answers what it took.
 ///
 /// # Errors
 /// When the library fails, or not every message came out.
-pub(crate) fn run(dir: &Path, messages: u64) -> anyhow::Result<Duration> {
+pub(crate) fn run(dir: &Path, messages: u64) -> anyhow::Result<Took> {
     fill(&Store::open(dir)?, messages)?;
     // Opened again, as a host finds its data when it starts.
     let store = Store::open(dir)?;
     let (stop, stopped) = sync_channel::<()>(0);
-    let elapsed = std::thread::scope(|scope| {
+    let took = std::thread::scope(|scope| {
         let db = &store.db;
         let syncing = scope.spawn(move || -> fjall::Result<()> {
             while stopped.recv_timeout(SYNC_EVERY) == Err(RecvTimeoutError::Timeout) {
@@ -66,17 +65,17 @@ pub(crate) fn run(dir: &Path, messages: u64) -> anyhow::Result<Duration> {
             }
             Ok(())
         });
-        let begin = Instant::now();
+        let watch = Stopwatch::start();
         let copied = copy(&store);
-        let elapsed = begin.elapsed();
+        let took = watch.took();
         drop(stop);
         let synced = syncing.join().ok().context("the thread that syncs panicked")?;
         synced?;
         let copied = copied?;
         ensure!(copied == messages, "{copied} of {messages} messages came out of the store loop");
-        Ok(elapsed)
+        Ok(took)
     })?;
-    Ok(elapsed)
+    Ok(took)
 }
 
 fn fill(store: &Store, messages: u64) -> anyhow::Result<()> {

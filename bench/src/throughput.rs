@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use millstream_core::pipeline_spec::{Delivery, Ordering};
@@ -13,7 +12,7 @@ use millstream_core::plugin::Plugin;
 use serde::Serialize;
 
 use crate::effort::Effort;
-use crate::figures::Rounds;
+use crate::figures::{Rounds, Took};
 use crate::pipeline_run::{self, PipelineSetup};
 use crate::report::progress;
 use crate::{log_loop, store_loop};
@@ -59,6 +58,8 @@ pub(crate) struct Throughput {
     pub(crate) role: Role,
     /// Messages per second.
     pub(crate) per_second: Rounds,
+    /// Microseconds of all cores a message, the storage library's own threads included.
+    pub(crate) cpu_us: Option<f64>,
     /// Its share of the loop over the storage library, median to median, if that was run.
     pub(crate) of_store_loop: Option<f64>,
     /// Its share of the loop over the log that writes and commits as it does, median to median, if
@@ -123,31 +124,35 @@ pub(crate) fn runs(
 /// When one fails, or loses or doubles a message.
 pub(crate) fn measure(runs: &[Run], dir: &Path, effort: Effort) -> anyhow::Result<Vec<Throughput>> {
     let progress = progress(runs.len() as u64 * u64::from(effort.throughput_rounds));
-    let mut rates: Vec<Vec<f64>> = vec![Vec::new(); runs.len()];
+    let mut rounds: Vec<(Vec<f64>, Vec<f64>)> = vec![Default::default(); runs.len()];
     for round in 0..effort.throughput_rounds as usize {
         for step in 0..runs.len() {
             let index = (round + step) % runs.len();
-            let (Some(run), Some(rates)) = (runs.get(index), rates.get_mut(index)) else {
+            let (Some(run), Some((rates, cpu))) = (runs.get(index), rounds.get_mut(index)) else {
                 continue;
             };
             progress.set_message(run.name.clone());
             let took = once(run, dir, effort.messages).with_context(|| run.name.clone())?;
-            rates.push(effort.messages as f64 / took.as_secs_f64());
+            let messages = effort.messages as f64;
+            rates.push(messages / took.time.as_secs_f64());
+            cpu.extend(took.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / messages));
             progress.inc(1);
         }
     }
     progress.finish_and_clear();
-    let measured: Vec<(&Run, Rounds)> =
-        runs.iter().zip(rates).filter_map(|(run, rates)| Some((run, Rounds::of(rates)?))).collect();
-    let share = |(run, per_second): &(&Run, Rounds)| {
+    let medians = |(run, (rates, cpu))| Some((run, Rounds::of(rates)?, Rounds::of(cpu)));
+    let measured: Vec<(&Run, Rounds, Option<Rounds>)> =
+        runs.iter().zip(rounds).filter_map(medians).collect();
+    let share = |(run, per_second, cpu_us): &(&Run, Rounds, Option<Rounds>)| {
         let of = |is_baseline: &dyn Fn(&Run) -> bool| {
-            let found = measured.iter().find(|(run, _)| is_baseline(run));
-            found.map(|(_, baseline)| per_second.median / baseline.median)
+            let found = measured.iter().find(|(run, ..)| is_baseline(run));
+            found.map(|(_, baseline, _)| per_second.median / baseline.median)
         };
         Throughput {
             run: run.name.clone(),
             role: run.role,
             per_second: *per_second,
+            cpu_us: cpu_us.map(|cpu| cpu.median),
             of_store_loop: of(&|other| matches!(other.kind, Kind::Store)),
             of_log_loop: of(&|other| {
                 matches!(other.kind, Kind::Log) && other.delivery == run.delivery
@@ -157,7 +162,7 @@ pub(crate) fn measure(runs: &[Run], dir: &Path, effort: Effort) -> anyhow::Resul
     Ok(measured.iter().map(share).collect())
 }
 
-fn once(run: &Run, dir: &Path, messages: u64) -> anyhow::Result<Duration> {
+fn once(run: &Run, dir: &Path, messages: u64) -> anyhow::Result<Took> {
     let folder = tempfile::Builder::new().prefix("millstream-bench-").tempdir_in(dir)?;
     // As the host has it, and of its own: nothing of the last run is left in it.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

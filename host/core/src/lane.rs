@@ -101,8 +101,8 @@ impl<T> Lanes<T> {
         self.ready.push_back(index);
     }
 
-    /// Takes the next ready lane out; the caller pops what it wants of it, then says with
-    /// [`Lanes::hand_back`], [`Lanes::wait`] or [`Lanes::leave_busy`] how it goes on.
+    /// Takes the next ready lane out; the caller pops what it wants of it. The lane is busy until
+    /// [`Lanes::hand_back`] or [`Lanes::wait`] says how it goes on.
     pub fn next_ready(&mut self) -> Option<LaneId> {
         let index = self.ready.pop_front()?;
         if let Some(lane) = self.lanes.get_mut(index) {

@@ -37,7 +37,7 @@ impl Trace {
         self.lines.push_back(line);
     }
 
-    /// Keeps every line from now on, not the last [`KEPT`] only.
+    /// Keeps every line from now on, not the last ones only.
     pub fn keep_all(&mut self) {
         self.keep_all = true;
     }
