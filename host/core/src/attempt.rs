@@ -6,7 +6,7 @@
 //! Invariants:
 //! - every message of a batch comes back, attempted or not;
 //! - after a message that its lane must wait for, the rest of that lane comes back unattempted;
-//! - a partition that is gone cancels its batch: dropping its end of `alive` is enough.
+//! - a partition that is gone cancels its batch: dropping its end of `reply` is enough.
 //!
 //! Limits: a batch ends early after [`SLICE`] of time or [`BATCH_OUTPUT_BYTES_MAX`] of outputs, so
 //! that one slow or prolific message does not hold back the rest behind it.
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::headers;
@@ -41,10 +41,9 @@ const INSTANCE_RETRY: Duration = Duration::from_millis(200);
 pub struct Work {
     /// The messages, those of a lane together and in order.
     pub batch: Vec<(LaneId, InHand)>,
-    /// Where the batch goes back to; it has room for every batch a partition may have out.
+    /// Where the batch goes back to; it has room for every batch a partition may have out, and is
+    /// closed when the partition is gone.
     pub reply: mpsc::Sender<Returned>,
-    /// Ends when the partition is gone.
-    pub alive: watch::Receiver<()>,
 }
 
 /// A batch that came back from a worker.
@@ -153,12 +152,12 @@ impl Workers {
     pub async fn work(self, mut metrics: WorkerMetrics) {
         let mut instance: Option<Box<dyn Instance>> = None;
         loop {
-            let Work { batch, reply, mut alive } = self.queue.take().await;
+            let Work { batch, reply } = self.queue.take().await;
             let mut left = batch.into_iter();
             let mut ended = Vec::with_capacity(left.len());
             let begin = Instant::now();
             {
-                let gone = async move { while alive.changed().await.is_ok() {} };
+                let gone = reply.closed();
                 tokio::pin!(gone);
                 tokio::select! {
                     biased;

@@ -31,7 +31,7 @@ use crate::pipeline::{Context, PipelineError};
 use crate::pipeline_spec::Delivery;
 use crate::shutdown::Shutdown;
 use crate::status::PartitionStatus;
-use crate::tiers::HELD_BYTES_MAX;
+use crate::tiers::{HELD_BYTES_MAX, HELD_MESSAGES_MAX};
 
 /// How often the ends of the partitions are looked at, for lag.
 const ENDS_EVERY: Duration = Duration::from_secs(1);
@@ -240,7 +240,7 @@ impl Intake {
                 return Room { messages: 0, bytes: 0 };
             }
             // Only tiers are not paused now, and they have bounds of their own.
-            return Room { messages: self.context.tier_messages_max(), bytes: HELD_BYTES_MAX };
+            return Room { messages: HELD_MESSAGES_MAX, bytes: HELD_BYTES_MAX };
         }
         let room = self.budget.room();
         Room { messages: room.messages.min(self.batch()), ..room }
@@ -248,11 +248,7 @@ impl Intake {
 
     /// How many messages a batch has at most: with what its partition holds, never more than its part.
     fn batch(&self) -> usize {
-        let batch = (self.part() / 2).max(1);
-        match self.context.spec.delivery {
-            Delivery::ExactlyOnce => batch.min(self.context.tier_messages_max()),
-            Delivery::AtLeastOnce | Delivery::AtMostOnce => batch,
-        }
+        (self.part() / 2).max(1)
     }
 
     /// The part of the budget that one partition may hold.

@@ -63,7 +63,7 @@ impl Ledger {
                 .filter(|r| r.end > commit.next)
                 .cloned()
                 .collect(),
-            attempts: commit.attempts.iter().copied().collect(),
+            attempts: commit.attempts.iter().copied().filter(|(o, _)| *o >= commit.next).collect(),
         }
     }
 
@@ -100,6 +100,13 @@ impl Ledger {
         }
         self.restored.insert(at, offset..offset + 1);
         true
+    }
+
+    /// The message at `offset` is dealt with, whether the log has handed it over or not.
+    pub fn settle_anywhere(&mut self, offset: Offset) {
+        if !self.settle_ahead(offset) {
+            self.settle(offset);
+        }
     }
 
     /// The log has nothing more below `next`: markers and gaps are passed.

@@ -27,7 +27,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::attempt::{Returned, Work};
+use crate::attempt::Returned;
 use crate::budget::Share;
 use crate::dedupe::Claims;
 use crate::in_hand::{InHand, ReadFrom};
@@ -87,7 +87,6 @@ pub(crate) struct PartitionTask {
     out_messages: usize,
     results: mpsc::Receiver<Returned>,
     results_sender: mpsc::Sender<Returned>,
-    alive: watch::Sender<()>,
     /// What one attempt takes, smoothed.
     attempt_cost: Duration,
 
@@ -145,7 +144,6 @@ impl PartitionTask {
             out_messages: 0,
             results,
             results_sender,
-            alive: watch::channel(()).0,
             attempt_cost: Duration::ZERO,
             outbox: Vec::new(),
             output_bytes: 0,
@@ -382,9 +380,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// Builds what one call to a worker needs.
-fn work(task: &PartitionTask, batch: Vec<(LaneId, InHand)>) -> Work {
-    Work { batch, reply: task.results_sender.clone(), alive: task.alive.subscribe() }
 }

@@ -26,7 +26,6 @@ use crate::pipeline_spec::{Delivery, PipelineSpec};
 use crate::plugin::Plugin;
 use crate::shutdown::Shutdown;
 use crate::status::PipelineStatus;
-use crate::tiers::HELD_MESSAGES_MAX;
 use crate::work_queue::WorkQueue;
 
 /// Bytes one settled range takes in encoded commit metadata, at most.
@@ -247,13 +246,12 @@ impl Context {
         }
     }
 
-    /// How many messages of a tier are held or in work at most, and handed over at once.
-    pub(crate) fn tier_messages_max(&self) -> usize {
+    /// How many messages of a tier may be in work.
+    pub(crate) fn tier_work_max(&self) -> usize {
         match self.spec.delivery {
-            // As with the source: every unsettled message may part two settled ranges. Half, since as
-            // many may come on top in the batch that fills it.
-            Delivery::ExactlyOnce => (self.ranges_max / 2).clamp(1, HELD_MESSAGES_MAX),
-            Delivery::AtLeastOnce | Delivery::AtMostOnce => HELD_MESSAGES_MAX,
+            // As with the source: every unsettled message may part two settled ranges.
+            Delivery::ExactlyOnce => self.ranges_max.max(1),
+            Delivery::AtLeastOnce | Delivery::AtMostOnce => usize::MAX,
         }
     }
 

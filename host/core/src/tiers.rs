@@ -13,7 +13,7 @@
 //! - no copy is taken while one of its message is being written: only the answer tells which counts;
 //! - a message of another group is never handled; what cannot be understood becomes a dead letter.
 //!
-//! Limits: per tier [`HELD_MESSAGES_MAX`] messages or [`HELD_BYTES_MAX`] bytes are held or in work
+//! Limits: per tier `work_max` messages are in work, and [`HELD_MESSAGES_MAX`] messages or [`HELD_BYTES_MAX`] bytes are held or in work
 //! before its reading pauses; the index has one entry of about 40 bytes for each retry in the tiers.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -100,27 +100,33 @@ pub struct Tier {
     pub paused: bool,
     held: VecDeque<Held>,
     held_bytes: usize,
-    held_max: usize,
+    work_max: usize,
 }
 
 impl Tier {
-    /// A tier that goes on from what was committed of it, and of which at most about `held_max`
-    /// messages are held or in work.
-    pub fn new(partition: Partition, delay: Duration, ledger: Ledger, held_max: usize) -> Self {
+    /// A tier that goes on from what was committed of it, and of which at most `work_max` messages
+    /// are in work.
+    pub fn new(partition: Partition, delay: Duration, ledger: Ledger, work_max: usize) -> Self {
         let (held, held_bytes) = (VecDeque::new(), 0);
-        Self { partition, delay, ledger, paused: false, held, held_bytes, held_max }
+        Self { partition, delay, ledger, paused: false, held, held_bytes, work_max }
+    }
+
+    /// How many messages were taken and are not settled. (Held ones may be settled already, as copies
+    /// of one that was committed first.)
+    pub fn in_work(&self) -> usize {
+        self.ledger.unsettled().saturating_sub(self.held.len())
     }
 
     /// Whether its reading should pause, or (when it is paused) stay so.
     pub fn is_full(&self) -> bool {
         let part = if self.paused { 2 } else { 1 };
-        self.ledger.unsettled() >= (self.held_max / part).max(1)
+        self.ledger.unsettled() >= HELD_MESSAGES_MAX / part
             || self.held_bytes >= HELD_BYTES_MAX / part
     }
 
     /// Whether everything that was read of it and is not settled waits for its time.
     pub fn only_waits(&self, now: EpochMs) -> bool {
-        self.held.len() == self.ledger.unsettled() && self.held.front().is_none_or(|h| h.due > now)
+        self.in_work() == 0 && self.held.front().is_none_or(|h| h.due > now)
     }
 
     /// How many of the messages held are due.
@@ -192,6 +198,11 @@ impl Tiers {
         }
     }
 
+    /// The copies of a message that do not count: tier and offset.
+    pub fn others(&self, turn: Offset) -> Vec<(usize, Offset)> {
+        self.copies.get(&turn).map(|copies| copies.others.clone()).unwrap_or_default()
+    }
+
     /// A copy of this message is on its way to a tier; until [`Tiers::written`] none is taken.
     pub fn writing(&mut self, turn: Offset) {
         self.writing.insert(turn);
@@ -257,8 +268,17 @@ impl Tiers {
 
     /// When the next message becomes due.
     pub fn next_due(&self) -> Option<EpochMs> {
-        let heads = self.tiers.iter().filter_map(|tier| tier.held.front());
-        heads.filter(|held| !self.is_written(held)).map(|held| held.due).min()
+        self.heads().map(|(_, held)| held.due).min()
+    }
+
+    /// The head of each tier that may be taken when it is due. Messages are taken in the tier's order,
+    /// so settled ranges lie among those in work only, and `work_max` bounds them.
+    fn heads(&self) -> impl Iterator<Item = (usize, &Held)> {
+        let tiers = self.tiers.iter().enumerate();
+        tiers
+            .filter(|(_, tier)| tier.in_work() < tier.work_max)
+            .filter_map(|(number, tier)| Some((number, tier.held.front()?)))
+            .filter(|(_, held)| !self.is_written(held))
     }
 
     fn is_written(&self, held: &Held) -> bool {
@@ -270,11 +290,8 @@ impl Tiers {
 
     /// The next message that is due, if any.
     pub fn take_due(&mut self, now: EpochMs) -> Option<Due> {
-        let heads = self.tiers.iter().enumerate();
-        let (number, _) = heads
-            .filter_map(|(number, tier)| Some((number, tier.held.front()?)))
-            .filter(|(_, held)| held.due <= now && !self.is_written(held))
-            .min_by_key(|(_, held)| held.due)?;
+        let due = self.heads().filter(|(_, held)| held.due <= now);
+        let (number, _) = due.min_by_key(|(_, held)| held.due)?;
         let tier = self.tiers.get_mut(number)?;
         let held = tier.held.pop_front()?;
         tier.held_bytes -= held.size_bytes;

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use crate::attempt::Work;
 use crate::dedupe::Decision;
 use crate::in_hand::InHand;
 use crate::lane::{LaneId, WaitsFor};
 
-use super::{PartitionTask, work};
+use super::PartitionTask;
 
 /// How much work a batch should hold, by what attempts took lately: large enough that the hand-over
 /// does not matter, small enough that other workers do not stand idle.
@@ -30,7 +31,7 @@ impl PartitionTask {
             }
             self.out += 1;
             self.out_messages += batch.len();
-            self.context.queue.offer(work(self, batch));
+            self.context.queue.offer(Work { batch, reply: self.results_sender.clone() });
         }
     }
 

@@ -92,6 +92,8 @@ impl PartitionTask {
         let made = item.context.attempt;
         item.context.attempt = made.saturating_add(1);
         match item.read_from {
+            // Committed already, so nobody will ask for the count.
+            _ if self.committed_first() => {}
             ReadFrom::Source => self.source.attempted(item.message.offset, made),
             ReadFrom::Tier { tier, offset } => {
                 if let Some(tier) = self.tiers.all_mut().get_mut(tier) {

@@ -54,13 +54,13 @@ impl PartitionTask {
 
         *self.status.tiers.lock().unwrap_or_else(PoisonError::into_inner) =
             found.iter().map(|(partition, _)| partition.clone()).collect();
-        let held_max = context.tier_messages_max();
+        let work_max = context.tier_work_max();
         let mut highs = Vec::new();
         let mut tiers = Vec::new();
         for ((partition, delay), (commit, ends)) in found.into_iter().zip(states) {
             let commit = commit.unwrap_or_default();
             let commit = Commit { next: commit.next.max(ends.start), ..commit };
-            tiers.push(Tier::new(partition, delay, Ledger::restore(&commit), held_max));
+            tiers.push(Tier::new(partition, delay, Ledger::restore(&commit), work_max));
             highs.push(ends.high);
         }
         self.tiers = Tiers::new(group, self.partition.clone(), tiers);

@@ -35,7 +35,7 @@ impl PartitionTask {
             let depth = tier_ends.end.saturating_sub(next);
             self.metrics.retry_depth(&tier.partition.topic, depth);
             let held_due = tier.held_due(now);
-            let in_work = tier.ledger.unsettled() - tier.held();
+            let in_work = tier.in_work();
             // If all that is held is due, so may be what lies behind it: an upper bound.
             let all_due = held_due == tier.held();
             due += if all_due { depth } else { (held_due + in_work) as u64 };

@@ -111,6 +111,24 @@ fn a_copy_is_superseded_also_after_the_current_one_has_ended() {
 }
 
 #[test]
+fn no_more_are_in_work_than_the_commit_can_tell_apart() {
+    let tier = Tier::new(
+        Partition::new("orders.retry.5s", 2),
+        Duration::from_secs(5),
+        Ledger::restore(&Commit::default()),
+        2,
+    );
+    let mut tiers = Tiers::new("g", source(), vec![tier]);
+    for n in 0..4 {
+        tiers.hold(0, copy(n, 1, n, "g"), 1_000);
+    }
+    assert_eq!(due_turns(&mut tiers, 100_000), [(0, "attempt"), (1, "attempt")]);
+    assert_eq!(tiers.next_due(), None, "the others wait for these, not for a time");
+    tiers.all_mut()[0].ledger.settle(1);
+    assert_eq!(due_turns(&mut tiers, 100_000), [(2, "attempt")]);
+}
+
+#[test]
 fn no_copy_is_taken_while_one_is_being_written() {
     let mut tiers = tiers();
     tiers.writing(9);
