@@ -244,7 +244,7 @@ pub trait Consumer: Send + Sync {
     async fn transact(&self, transaction: Transaction) -> Result<(), TransactError>;
 
     /// Gives up partitions (and with each the companions attached beside it) after `Revoked`, or
-    /// for ever after a failure.
+    /// after a failure. The log may assign them to this member again.
     async fn release(&self, partitions: &[Partition]);
 
     /// Leaves the group. Everything must have been released.
@@ -274,7 +274,7 @@ pub trait Log: Send + Sync + 'static {
     async fn create_topic(&self, spec: TopicSpec) -> Result<(), LogError>;
 
     /// Appends records; answers for each when all are settled. Records of one partition keep their
-    /// order. The outer error says that none is known to be appended, nor known not to be.
+    /// order within the call; of several calls at once either may come first. The outer error says that none is known to be appended, nor known not to be.
     ///
     /// # Errors
     /// See [`LogError`].

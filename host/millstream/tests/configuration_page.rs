@@ -1,4 +1,5 @@
 //! `docs/configuration.md` and the keys of the configuration stay in step, and its example is one.
+#![expect(clippy::expect_used, reason = "a test whose helper cannot go on has failed")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +27,7 @@ fn tables_of_the_code() -> Tables<'static> {
             table = None;
         } else if let (Some(table), Some(field)) = (table, line.strip_prefix("    pub ")) {
             let (key, _) = field.split_once(':').expect("a field has a type");
-            tables.entry(table).or_insert_with(Vec::new).push(key);
+            tables.entry(table).or_default().push(key);
         }
     }
     tables
@@ -42,7 +43,7 @@ fn tables_of_the_page() -> Tables<'static> {
         } else if let (Some(table), Some(row)) = (table, line.strip_prefix("| `")) {
             let (key, rest) = row.split_once("` |").expect("a key is alone in its cell");
             assert_eq!(rest.matches('|').count(), 3, "`{key}` has default, bounds and effect");
-            tables.entry(table).or_insert_with(Vec::new).push(key);
+            tables.entry(table).or_default().push(key);
         }
     }
     tables
