@@ -99,6 +99,11 @@ impl Share {
         self.budget.give_back(messages, bytes);
     }
 
+    /// Bytes this partition has in flight.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Messages this partition has in flight.
     pub fn messages(&self) -> usize {
         self.messages.load(Ordering::Relaxed)

@@ -65,7 +65,7 @@ pub enum KeySource {
     Header(String),
     /// The message key.
     MessageKey,
-    /// A JSON pointer (RFC 6901) into the value.
+    /// A JSON pointer (RFC 6901) to a text, or an integer of at most 64 bits, in the value.
     JsonPointer(String),
 }
 
@@ -87,8 +87,11 @@ fn json_key(value: &Bytes, pointer: &str) -> Option<Bytes> {
     let document: serde_json::Value = serde_json::from_slice(value).ok()?;
     match document.pointer(pointer)? {
         serde_json::Value::String(text) => Some(Bytes::copy_from_slice(text.as_bytes())),
-        number @ serde_json::Value::Number(_) => Some(Bytes::from(number.to_string())),
-        // Null, booleans, lists and objects identify nothing.
+        serde_json::Value::Number(number) if number.is_i64() || number.is_u64() => {
+            Some(Bytes::from(number.to_string()))
+        }
+        // Null, booleans, lists and objects identify nothing. Other numbers have lost digits here,
+        // and two different ones must not look like one key.
         _ => None,
     }
 }
@@ -101,3 +104,6 @@ fn bounded(key: Bytes) -> Bytes {
     use sha2::Digest as _;
     Bytes::from(format!("sha256:{:x}", sha2::Sha256::digest(&key)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,8 @@ struct Owned {
     status: Arc<PartitionStatus>,
     task: AbortHandle,
     paused: bool,
+    /// It was aborted and will be started over; what still comes for it comes again.
+    given_up: bool,
 }
 
 impl Owned {
@@ -100,6 +102,7 @@ impl Intake {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wait = UNAVAILABLE_WAIT;
         let mut not_before = Instant::now();
+        let mut trouble = None;
         let ended = loop {
             self.bound();
             let room = self.room();
@@ -120,15 +123,13 @@ impl Intake {
                 () = self.budget.freed(), if self.anything_paused() => {}
                 event = next_event(&*self.consumer, room, not_before) => match event {
                     Ok(event) => {
-                        if wait != UNAVAILABLE_WAIT {
-                            wait = UNAVAILABLE_WAIT;
-                            self.context.status.set_trouble(None);
-                        }
+                        wait = UNAVAILABLE_WAIT;
+                        trouble = None;
                         self.on_event(event).await;
                     }
                     Err(LogError::Unavailable(reason)) => {
                         tracing::warn!(pipeline = %self.context.spec.name, %reason, "the log is unavailable; waiting");
-                        self.context.status.set_trouble(Some(format!("log: {reason}")));
+                        trouble = Some(self.context.status.trouble(format!("log: poll: {reason}")));
                         self.context.log_error("poll");
                         not_before = Instant::now() + wait;
                         wait = (wait * 2).min(UNAVAILABLE_WAIT_MAX);
@@ -141,6 +142,7 @@ impl Intake {
                 },
             }
         };
+        drop(trouble);
         let drained = self.drain_all().await;
         self.consumer.close().await;
         ended.and(drained)
@@ -197,7 +199,7 @@ impl Intake {
         );
         let name = partition.clone();
         let task = self.tasks.spawn(async move { (name, task.run().await) });
-        let owned = Owned { mailbox, drain, share, status, task, paused: false };
+        let owned = Owned { mailbox, drain, share, status, task, paused: false, given_up: false };
         self.owned.insert(partition, owned);
     }
 
@@ -207,7 +209,12 @@ impl Intake {
             false => self.owner_of_tier(&batch.partition),
         };
         // A batch of a partition that was given up since: it is uncommitted and comes again.
-        let Some(owned) = owner.as_ref().and_then(|owner| self.owned.get(owner)) else { return };
+        let Some(owned) = owner.as_ref().and_then(|owner| self.owned.get_mut(owner)) else {
+            return;
+        };
+        if owned.given_up {
+            return;
+        }
         if owner.as_ref() == Some(&batch.partition) {
             let bytes = batch.messages.iter().map(Message::size_bytes).sum();
             owned.share.take(batch.messages.len(), bytes);
@@ -219,6 +226,7 @@ impl Intake {
             // The mailbox has room for the whole budget, so this partition has stopped reading it:
             // give it up and start it over from its commit.
             tracing::error!(pipeline = %self.context.spec.name, partition = %batch.partition, "the partition takes no messages; starting it over from its commit");
+            owned.given_up = true;
             owned.task.abort();
         }
     }
@@ -243,25 +251,29 @@ impl Intake {
             return Room { messages: HELD_MESSAGES_MAX, bytes: HELD_BYTES_MAX };
         }
         let room = self.budget.room();
-        Room { messages: room.messages.min(self.batch()), ..room }
+        let batch = self.batch();
+        Room { messages: room.messages.min(batch.messages), bytes: room.bytes.min(batch.bytes) }
     }
 
-    /// How many messages a batch has at most: with what its partition holds, never more than its part.
-    fn batch(&self) -> usize {
-        (self.part() / 2).max(1)
+    /// How much a batch has at most: with what its partition holds, never more than its part.
+    fn batch(&self) -> Room {
+        let part = self.part();
+        Room { messages: (part.messages / 2).max(1), bytes: (part.bytes / 2).max(1) }
     }
 
     /// The part of the budget that one partition may hold.
-    fn part(&self) -> usize {
+    fn part(&self) -> Room {
         let spec = &self.context.spec;
-        let part = spec.in_flight_messages / self.owned.len().max(1);
+        let partitions = self.owned.len().max(1);
+        let part = spec.in_flight_messages / partitions;
         let metadata = match spec.delivery {
             // Every unsettled message may part two settled ranges, and in exactly-once a forgotten
             // range is a doubled output: never more in flight than the metadata can tell apart.
             Delivery::ExactlyOnce => self.context.ranges_max,
             Delivery::AtLeastOnce | Delivery::AtMostOnce => usize::MAX,
         };
-        part.min(metadata).max(1)
+        let bytes = (spec.in_flight_bytes / partitions).max(1);
+        Room { messages: part.min(metadata).max(1), bytes }
     }
 
     /// Pauses and resumes sources by the budget and each partition's part of it.
@@ -274,14 +286,18 @@ impl Intake {
             false => room.messages == 0,
         };
         let (part, batch) = (self.part(), self.batch());
+        let left =
+            Room { messages: part.messages - batch.messages, bytes: part.bytes - batch.bytes };
         for (partition, owned) in &mut self.owned {
             if !owned.is_started() {
                 // Not attached yet: there is nothing to pause.
                 continue;
             }
             // Another batch must fit into its part.
-            let most = if owned.paused { (part - batch) / 2 } else { part - batch };
-            let pause = self.budget_full || owned.share.messages() > most;
+            let part = if owned.paused { 2 } else { 1 };
+            let pause = self.budget_full
+                || owned.share.messages() > left.messages / part
+                || owned.share.bytes() > left.bytes / part;
             if pause != owned.paused {
                 owned.paused = pause;
                 match pause {
@@ -305,7 +321,10 @@ impl Intake {
             let spec = &self.context.spec;
             let dead = spec.dead_letter.topic.topic(&partition.topic, &spec.group, None);
             asked.push(partition.clone());
-            asked.push(Partition { topic: dead, number: partition.number });
+            if owned.is_started() {
+                // Before that its companions may not be there yet.
+                asked.push(Partition { topic: dead, number: partition.number });
+            }
             asked.extend(owned.status.tiers());
         }
         if asked.is_empty() {

@@ -91,14 +91,14 @@ impl Ledger {
     /// The message at `offset` is dealt with elsewhere (a copy of it is in a retry tier), though the log
     /// has not handed it over yet: it is settled, and will be `Known`. Returns whether that was news.
     pub fn settle_ahead(&mut self, offset: Offset) -> bool {
-        if offset < self.position {
+        let Some(next) = offset.checked_add(1).filter(|_| offset >= self.position) else {
             return false;
-        }
+        };
         let at = self.restored.partition_point(|range| range.end <= offset);
         if self.restored.get(at).is_some_and(|range| range.contains(&offset)) {
             return false;
         }
-        self.restored.insert(at, offset..offset + 1);
+        self.restored.insert(at, offset..next);
         true
     }
 

@@ -47,6 +47,7 @@ mod commit;
 mod dispatch;
 mod outcomes;
 mod restore;
+mod trim;
 mod watch_lag;
 
 pub(crate) use commit::Committed;
@@ -104,6 +105,10 @@ pub(crate) struct PartitionTask {
     /// The same, once the commit that keeps their attempts is acknowledged.
     wakes_after_commit: Vec<(Instant, LaneId)>,
     committing: Option<BoxFuture<'static, Result<Committed, PipelineError>>>,
+    /// Removes settled messages of a tier.
+    trimming: Option<BoxFuture<'static, ()>>,
+    /// For each tier, what was removed last; the start of the tier at first.
+    trimmed_to: Vec<u64>,
     /// When what is settled must be committed; `None` if nothing is new.
     commit_at: Option<Instant>,
     /// What was committed last.
@@ -153,6 +158,8 @@ impl PartitionTask {
             wakes: BinaryHeap::new(),
             wakes_after_commit: Vec::new(),
             committing: None,
+            trimming: None,
+            trimmed_to: Vec::new(),
             commit_at: None,
             last_commits: Vec::new(),
             committed: 0,
@@ -197,6 +204,9 @@ impl PartitionTask {
                     self.committing = None;
                     self.on_committed(committed?);
                 }
+                () = poll_option(&mut self.trimming), if self.trimming.is_some() => {
+                    self.trimming = None;
+                }
                 Some(answers) = self.lookups.next(), if !self.lookups.is_empty() => {
                     self.on_answers(answers?);
                 }
@@ -215,10 +225,10 @@ impl PartitionTask {
             self.on_attempted(attempted);
         }
         if !draining {
-            self.wake_lanes();
             self.take_due();
         }
         if !draining || self.committed_first() {
+            self.wake_lanes();
             self.ask_store();
             self.dispatch();
         }
@@ -309,16 +319,17 @@ impl PartitionTask {
     }
 
     fn next_wake(&self, deadline: Option<Instant>) -> Option<Instant> {
+        let lane = self.wakes.peek().map(|Reverse((at, _))| *at);
         if deadline.is_some() {
-            // Draining, nothing new begins; only the commit is still due, and that is not put off.
-            return None;
+            // Draining, nothing new begins, but what is committed already is nobody else's; and the
+            // commit is not put off.
+            return lane.filter(|_| self.committed_first());
         }
         let due = self.tiers.next_due().map(|due| {
             let wait = u64::try_from(due.saturating_sub(self.now())).unwrap_or(0);
             // The wall clock has steps of a millisecond: never wake in the one before.
             Instant::now() + Duration::from_millis(wait.max(1))
         });
-        let lane = self.wakes.peek().map(|Reverse((at, _))| *at);
         let exactly_once = self.context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce;
         let under_way = self.committing.is_some() || (exactly_once && !self.appending.is_empty());
         let commit = if under_way { None } else { self.commit_at };
@@ -342,6 +353,14 @@ impl PartitionTask {
 
     /// The deadline of a drain has passed: commit what is settled, leave the rest to the next owner.
     async fn give_up(&mut self) -> Result<(), PipelineError> {
+        if self.committed_first() {
+            tracing::error!(
+                pipeline = %self.context.spec.name, partition = %self.partition,
+                lost = self.out_messages + self.lanes.queued(), drain = ?self.context.spec.drain,
+                "the drain deadline has passed: handlers are cancelled; with at_most_once their messages are committed and lost"
+            );
+            return Ok(());
+        }
         tracing::warn!(
             pipeline = %self.context.spec.name, partition = %self.partition,
             abandoned = self.out_messages, drain = ?self.context.spec.drain,

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::pipeline_spec::{Delivery, PipelineSpec};
 use crate::plugin::Plugin;
 use crate::shutdown::Shutdown;
-use crate::status::PipelineStatus;
+use crate::status::{PipelineStatus, Trouble};
 use crate::work_queue::WorkQueue;
 
 /// Bytes one settled range takes in encoded commit metadata, at most.
@@ -115,7 +115,7 @@ impl Pipeline {
         let ended = run(&context, shutdown, until).await;
         if let Err(error) = &ended {
             up.set(0);
-            context.status.set_trouble(Some(format!("stopped: {error}")));
+            context.status.stopped(format!("stopped: {error}"));
             tracing::error!(pipeline = %context.spec.name, %error, "pipeline stopped");
         }
         ended
@@ -206,12 +206,7 @@ impl Context {
         let mut wait = Backoff::default();
         loop {
             match call().await {
-                Ok(answer) => {
-                    if wait.failed() {
-                        self.status.set_trouble(None);
-                    }
-                    return Ok(answer);
-                }
+                Ok(answer) => return Ok(answer),
                 Err(error) => self.or_wait(operation, error, &mut wait).await?,
             }
         }
@@ -231,7 +226,7 @@ impl Context {
         let pause = wait.next();
         tracing::warn!(pipeline = %self.spec.name, operation, %reason, again_in = ?pause, "the log is unavailable; trying again");
         self.log_error(operation);
-        self.status.set_trouble(Some(format!("log: {operation}: {reason}")));
+        wait.trouble = Some(self.status.trouble(format!("log: {operation}: {reason}")));
         tokio::time::sleep(pause).await;
         Ok(())
     }
@@ -285,6 +280,8 @@ impl Context {
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     tries: u32,
+    /// Shown until the call succeeds or is given up.
+    trouble: Option<Trouble>,
 }
 
 impl Backoff {
@@ -295,9 +292,5 @@ impl Backoff {
         let wait = Self::FIRST.saturating_mul(1 << self.tries.min(16)).min(Self::LONGEST);
         self.tries = self.tries.saturating_add(1);
         wait
-    }
-
-    fn failed(&self) -> bool {
-        self.tries > 0
     }
 }

@@ -42,8 +42,24 @@ impl PartitionStatus {
 #[derive(Debug, Default)]
 pub struct PipelineStatus {
     partitions: Mutex<BTreeMap<Partition, Arc<PartitionStatus>>>,
-    trouble: Mutex<Option<String>>,
+    troubles: Mutex<BTreeMap<u64, String>>,
+    next_trouble: AtomicU64,
+    stopped: Mutex<Option<String>>,
     joined: AtomicBool,
+}
+
+/// Something that keeps a pipeline from working; over when this is dropped, however that comes.
+#[derive(Debug)]
+pub struct Trouble {
+    status: Arc<PipelineStatus>,
+    id: u64,
+}
+
+impl Drop for Trouble {
+    fn drop(&mut self) {
+        let mut troubles = self.status.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.remove(&self.id);
+    }
 }
 
 /// A look at a pipeline, as the admin API shows it.
@@ -92,14 +108,25 @@ impl PipelineStatus {
         self.lock().remove(partition);
     }
 
-    /// Says what keeps the pipeline from working, or that nothing does.
-    pub fn set_trouble(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    /// Says what keeps the pipeline from working, as long as the answer lives.
+    pub fn trouble(self: &Arc<Self>, text: String) -> Trouble {
+        let id = self.next_trouble.fetch_add(1, Ordering::Relaxed);
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).insert(id, text);
+        Trouble { status: Arc::clone(self), id }
+    }
+
+    /// Says that the pipeline has stopped, and why.
+    pub fn stopped(&self, text: String) {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
     }
 
     /// Looks at everything.
     pub fn report(&self) -> PipelineReport {
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        // The oldest: what came later is often its consequence.
+        let trouble = stopped.or_else(|| troubles.values().next().cloned());
+        drop(troubles);
         let partitions: Vec<PartitionReport> = self
             .lock()
             .iter()

@@ -100,6 +100,7 @@ pub struct Tier {
     pub paused: bool,
     held: VecDeque<Held>,
     held_bytes: usize,
+    in_work: usize,
     work_max: usize,
 }
 
@@ -107,26 +108,26 @@ impl Tier {
     /// A tier that goes on from what was committed of it, and of which at most `work_max` messages
     /// are in work.
     pub fn new(partition: Partition, delay: Duration, ledger: Ledger, work_max: usize) -> Self {
-        let (held, held_bytes) = (VecDeque::new(), 0);
-        Self { partition, delay, ledger, paused: false, held, held_bytes, work_max }
+        let (held, held_bytes, in_work) = (VecDeque::new(), 0, 0);
+        Self { partition, delay, ledger, paused: false, held, held_bytes, in_work, work_max }
     }
 
-    /// How many messages were taken and are not settled. (Held ones may be settled already, as copies
-    /// of one that was committed first.)
+    /// How many messages were taken and did not come back.
     pub fn in_work(&self) -> usize {
-        self.ledger.unsettled().saturating_sub(self.held.len())
+        self.in_work
     }
 
     /// Whether its reading should pause, or (when it is paused) stay so.
     pub fn is_full(&self) -> bool {
         let part = if self.paused { 2 } else { 1 };
-        self.ledger.unsettled() >= HELD_MESSAGES_MAX / part
+        // Not by the ledger: with `at_most_once` messages are settled when they are taken.
+        self.held.len() + self.in_work >= HELD_MESSAGES_MAX / part
             || self.held_bytes >= HELD_BYTES_MAX / part
     }
 
     /// Whether everything that was read of it and is not settled waits for its time.
     pub fn only_waits(&self, now: EpochMs) -> bool {
-        self.in_work() == 0 && self.held.front().is_none_or(|h| h.due > now)
+        self.in_work == 0 && self.held.front().is_none_or(|h| h.due > now)
     }
 
     /// How many of the messages held are due.
@@ -239,10 +240,17 @@ impl Tiers {
 
     /// Notes the copy in a message that a tier has, without taking it in hand.
     pub fn index(&mut self, tier: usize, message: &Message) {
-        if let Ok(found) = headers::decode(&message.headers)
-            && found.origin_group == self.group
-        {
+        if let Belongs::Ours(found) = belongs(&self.group, &self.source, message) {
             self.note(found.turn, progress(&found), tier, message.offset);
+        }
+    }
+
+    /// A message that was taken from a tier is out of hand.
+    pub fn gave_back(&mut self, read_from: ReadFrom) {
+        if let ReadFrom::Tier { tier, .. } = read_from
+            && let Some(tier) = self.tiers.get_mut(tier)
+        {
+            tier.in_work = tier.in_work.saturating_sub(1);
         }
     }
 
@@ -255,7 +263,8 @@ impl Tiers {
         let delay = EpochMs::try_from(tier.delay.as_millis()).unwrap_or(EpochMs::MAX);
         let due = message.timestamp.saturating_add(delay).min(now.saturating_add(delay));
         let (offset, size_bytes) = (message.offset, message.size_bytes());
-        let arrived = arrive(&self.group, &self.source, number, message);
+        let made = tier.ledger.attempts(offset);
+        let arrived = arrive(&self.group, &self.source, number, message, made);
         tier.held_bytes += size_bytes;
         tier.held.push_back(Held { due, offset, size_bytes, arrived });
         if let Some(Held { arrived: Arrived::Retry(item), .. }) = tier.held.back()
@@ -276,7 +285,7 @@ impl Tiers {
     fn heads(&self) -> impl Iterator<Item = (usize, &Held)> {
         let tiers = self.tiers.iter().enumerate();
         tiers
-            .filter(|(_, tier)| tier.in_work() < tier.work_max)
+            .filter(|(_, tier)| tier.in_work < tier.work_max)
             .filter_map(|(number, tier)| Some((number, tier.held.front()?)))
             .filter(|(_, held)| !self.is_written(held))
     }
@@ -295,6 +304,9 @@ impl Tiers {
         let tier = self.tiers.get_mut(number)?;
         let held = tier.held.pop_front()?;
         tier.held_bytes -= held.size_bytes;
+        if !matches!(held.arrived, Arrived::OtherGroup(_)) {
+            tier.in_work += 1;
+        }
         Some(match held.arrived {
             Arrived::OtherGroup(offset) => Due::Settle(number, offset, "other_group"),
             Arrived::Unreadable(item, reason) => Due::Unreadable(item, reason),
@@ -305,6 +317,7 @@ impl Tiers {
                     Due::Attempt(item)
                 } else {
                     self.left(turn, item.read_from);
+                    self.gave_back(item.read_from);
                     Due::Settle(number, held.offset, "superseded")
                 }
             }
@@ -317,23 +330,47 @@ pub fn progress(found: &CompanionHeaders) -> Progress {
     Progress { redrives: found.redrive_count(), attempts: found.attempt }
 }
 
-fn arrive(group: &str, source: &Partition, tier: usize, message: Message) -> Arrived {
+/// What a message in one of our tiers is.
+enum Belongs {
+    /// A retry of this group and source partition.
+    Ours(Box<CompanionHeaders>),
+    /// A retry of another group.
+    OtherGroup,
+    /// Anything else, and why.
+    Unreadable(String),
+}
+
+/// Nothing a stranger may have written is acted on: it could point to another partition's messages.
+fn belongs(group: &str, source: &Partition, message: &Message) -> Belongs {
+    let found = match headers::decode(&message.headers) {
+        Ok(found) => found,
+        Err(error) => return Belongs::Unreadable(error.to_string()),
+    };
+    if found.origin_group != group {
+        return Belongs::OtherGroup;
+    }
+    if *found.origin_topic != *source.topic || found.origin_partition != source.number {
+        return Belongs::Unreadable(format!(
+            "it says that it comes from {}[{}], not from {source}",
+            found.origin_topic, found.origin_partition
+        ));
+    }
+    if found.turn == Offset::MAX || found.origin_offset == Offset::MAX {
+        return Belongs::Unreadable("its offset is beyond every log's".to_owned());
+    }
+    Belongs::Ours(Box::new(found))
+}
+
+/// `made`: attempts at it that were made in place.
+fn arrive(group: &str, source: &Partition, tier: usize, message: Message, made: u32) -> Arrived {
     let offset = message.offset;
     let read_from = ReadFrom::Tier { tier, offset };
     let size_bytes = message.size_bytes();
-    let found = match headers::decode(&message.headers) {
-        Ok(found) if found.origin_group != group => return Arrived::OtherGroup(offset),
-        Ok(found) if *found.origin_topic != *source.topic => Err(format!(
-            "it says that it comes from topic {}, not from {}",
-            found.origin_topic, source.topic
-        )),
-        Ok(found) => Ok(found),
-        Err(error) => Err(error.to_string()),
-    };
-    match found {
-        Ok(found) => {
+    let (message, context, provenance, unreadable) = match belongs(group, source, &message) {
+        Belongs::OtherGroup => return Arrived::OtherGroup(offset),
+        Belongs::Ours(found) => {
             let context = AttemptContext {
-                attempt: found.attempt.saturating_add(1),
+                attempt: found.attempt.max(made).saturating_add(1),
                 turn: found.turn,
                 timestamp: found.origin_timestamp,
             };
@@ -345,29 +382,19 @@ fn arrive(group: &str, source: &Partition, tier: usize, message: Message) -> Arr
                 headers: headers::strip(&message.headers),
                 ..message
             };
-            Arrived::Retry(Box::new(InHand {
-                message,
-                context,
-                read_from,
-                provenance: Some(Box::new(found)),
-                key: None,
-                size_bytes,
-                pauses: 0,
-            }))
+            (message, context, Some(found), None)
         }
-        Err(reason) => {
+        Belongs::Unreadable(reason) => {
             let context = AttemptContext { attempt: 0, turn: offset, timestamp: message.timestamp };
-            let item = InHand {
-                message,
-                context,
-                read_from,
-                provenance: None,
-                key: None,
-                size_bytes,
-                pauses: 0,
-            };
-            Arrived::Unreadable(Box::new(item), format!("not a retry of this pipeline: {reason}"))
+            (message, context, None, Some(format!("not a retry of this pipeline: {reason}")))
         }
+    };
+    let (key, pauses) = (None, 0);
+    let item =
+        Box::new(InHand { message, context, read_from, provenance, key, size_bytes, pauses });
+    match unreadable {
+        Some(reason) => Arrived::Unreadable(item, reason),
+        None => Arrived::Retry(item),
     }
 }
 

@@ -89,6 +89,7 @@ impl PartitionTask {
             self.committed = commit.next;
         }
         self.last_commits = committed.commits;
+        self.trim_tiers();
         for (at, lane) in committed.wakes {
             self.wake_at(at, lane);
         }

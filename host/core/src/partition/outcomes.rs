@@ -251,6 +251,7 @@ impl PartitionTask {
             }
         }
         self.settle_in_ledger(item.read_from, item.message.offset);
+        self.tiers.gave_back(item.read_from);
         if item.read_from == ReadFrom::Source {
             self.share.give_back(1, item.size_bytes);
         }

@@ -7,6 +7,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use crate::companions;
 use crate::ledger::Ledger;
 use crate::log::{Commit, Ends, LogError, Room};
 use crate::message::{Offset, Partition};
@@ -29,6 +30,12 @@ impl PartitionTask {
     pub(super) async fn restore(&mut self) -> Result<Restored, PipelineError> {
         let context = self.context.clone();
         let log = &context.ports.log;
+        // A partition that was added to a running source needs them too.
+        context
+            .until_available("create companion topics", || {
+                companions::ensure(&**log, &context.spec)
+            })
+            .await?;
         let topics = context.until_available("list topics", || log.topics()).await?;
         let (group, template) = (&context.spec.group, &context.spec.retry.topic);
         // By name, not by configuration: a delay that was taken out is drained all the same.
@@ -60,39 +67,54 @@ impl PartitionTask {
         for ((partition, delay), (commit, ends)) in found.into_iter().zip(states) {
             let commit = commit.unwrap_or_default();
             let commit = Commit { next: commit.next.max(ends.start), ..commit };
+            self.trimmed_to.push(ends.start);
             tiers.push(Tier::new(partition, delay, Ledger::restore(&commit), work_max));
             highs.push(ends.high);
         }
         self.tiers = Tiers::new(group, self.partition.clone(), tiers);
+        let mut attach_at = Vec::new();
         for (number, high) in highs.into_iter().enumerate() {
-            self.read_tier(number, high).await?;
+            attach_at.extend(self.read_tier(number, high).await?);
         }
 
+        let is_new = source_commit.is_none();
         let commit = self.source_begin(source_commit, source_ends)?;
         self.source = Ledger::restore(&commit);
         // What waits in a tier was written there before the last owner could commit. It is retried from
         // there, and is settled in the source now: when the source hands it over, that retry may
         // have ended long ago.
         for turn in self.tiers.turns() {
-            if self.source.settle_ahead(turn) {
+            // A turn beyond the source's end is a stranger's: nothing of ours can have written it.
+            if turn < source_ends.high && self.source.settle_ahead(turn) {
                 self.metrics.superseded.inc();
             }
         }
         self.committed = commit.next;
         self.last_commits = self.commits();
-        if source_ends.start == source_ends.end || commit.next == source_ends.end {
-            tracing::debug!(partition = %self.partition, "nothing is waiting in the source");
+        if is_new {
+            // Where a new group begins is decided once: without this commit "latest" would be decided
+            // again after a restart, and what came meanwhile would never be handled.
+            let first = &self.last_commits;
+            context.until_available("first commit", || consumer.commit(first.clone())).await?;
         }
-        context.until_available("attach", || consumer.attach(&self.partition, commit.next)).await?;
+        // Only now, and the source last: nothing is handed over while this task does not listen.
+        attach_at.push((self.partition.clone(), commit.next));
+        for (partition, from) in &attach_at {
+            context.until_available("attach", || consumer.attach(partition, *from)).await?;
+        }
         self.commit_soon();
         Ok(Restored { from: commit.next })
     }
 
-    /// Indexes a tier up to `high`, holds its head, and goes on reading behind what is held.
-    async fn read_tier(&mut self, number: usize, high: Offset) -> Result<(), PipelineError> {
+    /// Indexes a tier up to `high` and holds its head; reading goes on behind what is held.
+    async fn read_tier(
+        &mut self,
+        number: usize,
+        high: Offset,
+    ) -> Result<Option<(Partition, Offset)>, PipelineError> {
         let context = self.context.clone();
         let log = &context.ports.log;
-        let Some(tier) = self.tiers.all().get(number) else { return Ok(()) };
+        let Some(tier) = self.tiers.all().get(number) else { return Ok(None) };
         let partition = tier.partition.clone();
         let mut next = tier.ledger.next();
         let mut attach_at = None;
@@ -122,9 +144,7 @@ impl PartitionTask {
                 tier.ledger.read_to(next);
             }
         }
-        let from = attach_at.unwrap_or(next);
-        let consumer = &self.consumer;
-        context.until_available("attach", || consumer.attach(&partition, from)).await
+        Ok(Some((partition, attach_at.unwrap_or(next))))
     }
 
     /// Where the source begins: at the commit, else where the pipeline says a new group begins.

@@ -58,7 +58,11 @@ impl PartitionTask {
         };
         self.metrics.oldest_unsettled_age.set(age);
         self.metrics.paused_lanes.set(i64::try_from(self.lanes.waiting()).unwrap_or(i64::MAX));
-        let idle = self.out == 0 && self.outbox.is_empty() && self.appending.is_empty();
+        let idle = self.out == 0
+            && self.outbox.is_empty()
+            && self.appending.is_empty()
+            && self.lanes.queued() == 0
+            && self.awaiting_commit.is_empty();
         if nothing_due && idle && self.commit_at.is_none() && self.committing.is_none() {
             self.status.caught_up_at.store(look, Ordering::Release);
         }

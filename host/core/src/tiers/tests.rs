@@ -124,7 +124,7 @@ fn no_more_are_in_work_than_the_commit_can_tell_apart() {
     }
     assert_eq!(due_turns(&mut tiers, 100_000), [(0, "attempt"), (1, "attempt")]);
     assert_eq!(tiers.next_due(), None, "the others wait for these, not for a time");
-    tiers.all_mut()[0].ledger.settle(1);
+    tiers.gave_back(ReadFrom::Tier { tier: 0, offset: 1 });
     assert_eq!(due_turns(&mut tiers, 100_000), [(2, "attempt")]);
 }
 
@@ -161,6 +161,32 @@ fn what_is_no_retry_becomes_a_dead_letter_and_is_not_lost() {
 }
 
 #[test]
+fn a_retry_that_points_elsewhere_is_not_believed() {
+    let mut other_partition = copy(9, 1, 0, "g");
+    other_partition.headers.push(Header::new("millstream-origin-partition", "99"));
+    let mut beyond = copy(9, 1, 1, "g");
+    beyond.headers.push(Header::new("millstream-turn", u64::MAX.to_string()));
+    let mut tiers = tiers();
+    for message in [other_partition, beyond] {
+        tiers.index(0, &message);
+        tiers.hold(0, message, 1_000);
+    }
+    assert_eq!(tiers.outstanding(), 0, "it would settle another message ahead");
+    assert_eq!(due_turns(&mut tiers, 100_000), [(0, "unreadable"), (1, "unreadable")]);
+}
+
+#[test]
+fn attempts_made_in_place_are_not_forgotten() {
+    let commit = Commit { attempts: vec![(0, 4)], ..Commit::default() };
+    let ledger = Ledger::restore(&commit);
+    let tier = Tier::new(Partition::new("orders.retry.0s", 2), Duration::ZERO, ledger, 10);
+    let mut tiers = Tiers::new("g", source(), vec![tier]);
+    tiers.hold(0, copy(9, 0, 0, "g"), 1_000);
+    let Some(Due::Attempt(item)) = tiers.take_due(1_000) else { panic!("it is due") };
+    assert_eq!(item.context.attempt, 5);
+}
+
+#[test]
 fn a_tier_pauses_when_it_is_full_and_resumes_at_half() {
     let mut tiers = tiers();
     for n in 0..HELD_MESSAGES_MAX as u64 {
@@ -171,7 +197,9 @@ fn a_tier_pauses_when_it_is_full_and_resumes_at_half() {
     tiers.all_mut()[0].paused = true;
     for n in 0..=HELD_MESSAGES_MAX as u64 / 2 {
         assert!(tiers.all()[0].is_full(), "resumed with {n} gone");
-        tiers.all_mut()[0].ledger.settle(n);
+        assert!(tiers.take_due(100_000).is_some());
+        assert!(tiers.all()[0].is_full(), "in work is not out of hand");
+        tiers.gave_back(ReadFrom::Tier { tier: 0, offset: n });
     }
     assert!(!tiers.all()[0].is_full());
 }
