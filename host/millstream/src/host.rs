@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use millstream_admin::{AdminServer, AdminState, PipelineReadiness, Token, TokenSource};
-use millstream_core::clock::SystemClock;
+use millstream_core::clock::{SystemClock, WallClock as _};
 use millstream_core::metrics::Metrics;
 use millstream_core::pipeline::{Pipeline, PipelineError, Ports, Until};
 use millstream_core::plugin::Plugin;
@@ -26,7 +26,8 @@ use crate::commands::Context;
 use crate::config::{Config, summary};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding};
-use crate::{plugin_file, topic_plan};
+use crate::terminal::Terminal;
+use crate::{lag, plugin_file, topic_plan};
 
 /// Runs the host.
 ///
@@ -45,7 +46,7 @@ pub async fn run(context: &Context, config: Config, until: Until) -> Result<Exit
     context.terminal.say(summary::summary(&config).trim_end());
     // Signals are heard from here on, so that none is missed while plugins compile.
     let (trigger, shutdown) = Shutdown::new();
-    let signals = tokio::spawn(listen(trigger));
+    let signals = tokio::spawn(listen(context.terminal, trigger));
 
     let plugins = load_plugins(&config).await?;
     let folder = config.host.log_dir();
@@ -114,6 +115,9 @@ async fn with_log(
         }
     }
     admin.stop().await;
+    if until == Until::CaughtUp && exit == Exit::Done {
+        tell_what_is_left(context, config, log).await;
+    }
     Ok(exit)
 }
 
@@ -195,6 +199,21 @@ fn report(statuses: &BTreeMap<String, Arc<PipelineStatus>>) -> serde_json::Value
     serde_json::json!({ "ready": ready, "version": env!("CARGO_PKG_VERSION"), "pipelines": pipelines })
 }
 
+/// What a run that ended by itself has left: retries whose time has not come.
+async fn tell_what_is_left(context: &Context, config: &Config, log: &Arc<EmbeddedLog>) {
+    for pipeline in &config.pipelines {
+        let name = &pipeline.spec.name;
+        // Only a courtesy: the run itself is done.
+        let Ok(lag) = lag::of(&**log, &pipeline.spec, SystemClock.now()).await else { continue };
+        let waiting = match lag.waiting {
+            0 => "and no retries wait".to_owned(),
+            1 => "1 retry waits for its time and stays for the next run".to_owned(),
+            n => format!("{n} retries wait for their time and stay for the next run"),
+        };
+        context.terminal.say(&format!("{name}: caught up, {waiting}"));
+    }
+}
+
 fn stopped(name: &str, error: &PipelineError) -> Finding {
     let text = error.to_string();
     // The texts end with what to do.
@@ -230,12 +249,12 @@ async fn load_plugins(config: &Config) -> Result<BTreeMap<String, Arc<dyn Plugin
 }
 
 /// Asks for a graceful end at the first SIGTERM or SIGINT, and ends the process at the second.
-async fn listen(trigger: Trigger) {
+async fn listen(terminal: Terminal, trigger: Trigger) {
     signal().await;
-    tracing::info!("asked to end: draining; a second signal ends at once");
+    terminal.say("asked to end: finishing what is in hand; a second signal ends at once");
     trigger.request();
     signal().await;
-    tracing::warn!("asked again: ending at once; what was in hand is uncommitted and comes again");
+    terminal.say("asked again: ending at once; what was in hand is uncommitted and comes again");
     std::process::exit(1);
 }
 

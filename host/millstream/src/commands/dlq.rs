@@ -202,7 +202,7 @@ fn show_listing(pipeline: &str, listing: &Listing, now: EpochMs) -> String {
         ]
     };
     let rows: Vec<_> = listing.letters.iter().map(row).collect();
-    let mut lines = vec![format!("{pipeline}: {} dead letters", listing.total)];
+    let mut lines = vec![format!("{pipeline}: {}", letters(listing.total))];
     lines.push(table::layout(&columns, &rows));
     let shown = listing.letters.len() as u64;
     if shown < listing.total {
@@ -351,7 +351,7 @@ async fn redrive(context: &Context, args: &RedriveArgs) -> Result<Exit, Failure>
 
 fn show_report(pipeline: &str, report: &RedriveReport) -> String {
     let put = if report.dry_run { "would be put back" } else { "put back" };
-    let mut lines = vec![format!("{pipeline}: {} dead letters {put}", report.redriven)];
+    let mut lines = vec![format!("{pipeline}: {} {put}", letters(report.redriven))];
     for (tier, count) in &report.tiers {
         lines.push(format!("  {count:>6}  to {tier}"));
     }
@@ -392,4 +392,8 @@ mod tests {
         assert_eq!(cut("first\nsecond"), "first…");
         assert_eq!(cut(&"x".repeat(100)).chars().count(), REASON_CHARS_MAX + 1);
     }
+}
+
+fn letters(count: u64) -> String {
+    if count == 1 { "1 dead letter".to_owned() } else { format!("{count} dead letters") }
 }

@@ -52,11 +52,13 @@ pub async fn run(context: &Context, args: ProduceArgs) -> Result<Exit, Failure> 
     let appended = producer.appended;
     match result {
         Ok(()) => {
-            context.terminal.say(&format!("{appended} messages appended to {}", args.topic));
+            let messages = if appended == 1 { "message" } else { "messages" };
+            context.terminal.say(&format!("{appended} {messages} appended to {}", args.topic));
             Ok(Exit::Done)
         }
         Err(Failure::Findings(findings)) => {
-            context.terminal.say(&format!("{appended} messages appended to {}", args.topic));
+            let messages = if appended == 1 { "message" } else { "messages" };
+            context.terminal.say(&format!("{appended} {messages} appended to {}", args.topic));
             Err(Failure::Findings(findings))
         }
         Err(closed) => Err(closed),

@@ -10,7 +10,8 @@ use crate::host;
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// End when nothing is due any more: the host as a batch job
+    /// End when nothing is due any more: the host as a batch job. Retries whose time has not come stay
+    /// for the next run
     #[arg(long)]
     pub until_caught_up: bool,
 }

@@ -173,6 +173,8 @@ impl fmt::Debug for Secret {
 const ADMIN_DEFAULT: &str = "127.0.0.1:9464";
 /// A token that can be guessed is no token.
 const TOKEN_CHARS_MIN: usize = 16;
+/// What fits in a header that every server takes.
+const TOKEN_CHARS_MAX: usize = 512;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Bounds of every retention.
 pub const RETENTION: Bounds<Duration> = Bounds {
@@ -216,10 +218,12 @@ fn host(checker: &mut Checker<'_>, raw: RawHost) -> HostOptions {
     }
     if let Some(token) = &raw.admin_token {
         let visible = token.chars().all(|c| c.is_ascii_graphic());
-        if token.len() < TOKEN_CHARS_MIN || !visible {
+        if !(TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&token.len()) || !visible {
             let fix = "make one with `openssl rand -hex 32`, and hand it in as `${VARIABLE}`";
             let finding = Finding::new(Code::BadValue, "`host.admin_token` is no token", fix);
-            let why = format!("it needs {TOKEN_CHARS_MIN} characters or more, all visible ASCII");
+            let why = format!(
+                "it needs {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} characters, all visible ASCII"
+            );
             checker.value(finding.because(why), "host.admin_token");
         } else if !checker.document.is_substituted("host.admin_token") {
             let fix = "hand it in as `${VARIABLE}` or `${file:PATH}`";

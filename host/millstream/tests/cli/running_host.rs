@@ -81,7 +81,7 @@ fn every_command_works_on_the_log_of_a_running_host() {
 
     // A redriven letter is handled again, and rejected again.
     let ran = folder.run(&["dlq", "redrive"]).done();
-    assert!(ran.stdout.contains("1 dead letters put back"), "{ran:?}");
+    assert!(ran.stdout.contains("1 dead letter put back"), "{ran:?}");
     until(&folder, &list, |ran| ran.stdout.contains("\"redrives\": 1"));
 
     folder.run(&["topics", "create", "extra", "--partitions", "1"]).done();
