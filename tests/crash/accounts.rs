@@ -75,15 +75,23 @@ fn copy(line: &Line) -> Copy {
 }
 
 impl History {
-    /// From the topics' messages.
-    pub(crate) fn read(consume: impl Fn(&str) -> Vec<Line>) -> Self {
-        let source = consume(SOURCE).iter().map(|line| (at(line), order(line))).collect();
+    /// Reads what stands in the topics that keep everything.
+    pub(crate) fn read(&mut self, consume: impl Fn(&str) -> Vec<Line>) {
         let attempt = |line: &Line| line.json()["attempt"].as_u64().unwrap_or_default();
+        self.source = consume(SOURCE).iter().map(|line| (at(line), order(line))).collect();
         let outputs = consume(OUTPUT);
-        let outputs = outputs.iter().map(|l| (at(l), (order(l), attempt(l)))).collect();
-        let copies = |topic: &str| consume(topic).iter().map(copy).collect();
-        let tiers = DELAYS.map(tier).into_iter().map(|topic| (topic.clone(), copies(&topic)));
-        Self { source, outputs, tiers: tiers.collect(), dead: copies(DEAD), ..Self::default() }
+        self.outputs = outputs.iter().map(|l| (at(l), (order(l), attempt(l)))).collect();
+        self.dead = consume(DEAD).iter().map(copy).collect();
+    }
+
+    /// Adds what stands in the tiers now: what is settled of them is removed as time goes by.
+    pub(crate) fn read_tiers(&mut self, consume: impl Fn(&str) -> Vec<Line>) {
+        for topic in DELAYS.map(tier) {
+            let copies = self.tiers.entry(topic.clone()).or_default();
+            let known: BTreeSet<At> = copies.iter().map(|copy| copy.at).collect();
+            let found = consume(&topic);
+            copies.extend(found.iter().map(copy).filter(|copy| !known.contains(&copy.at)));
+        }
     }
 
     /// Everything that is not as promised; empty if all is well.
@@ -98,6 +106,7 @@ impl History {
             self.nothing_settled_is_touched(kill, look, &mut found);
         }
         self.commits_only_grow(&mut found);
+        self.nothing_unsettled_is_removed(&mut found);
         self.all_is_committed(&mut found);
         found
     }
@@ -232,6 +241,20 @@ impl History {
                 if last > end {
                     found.push(format!(
                         "kill {kill}: {topic}[{partition}] ends at {end} and {commit:?} is beyond"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn nothing_unsettled_is_removed(&self, found: &mut Vec<String>) {
+        for (kill, look) in self.looks.iter().enumerate() {
+            for ((topic, partition), start) in look.starts.iter().filter(|(_, start)| **start > 0) {
+                let commit = look.commits.get(&(topic.clone(), *partition));
+                let next = commit.map_or(0, |commit| commit.next);
+                if *start > next {
+                    found.push(format!(
+                        "kill {kill}: {topic}[{partition}] begins at {start}, and the commit is {next}"
                     ));
                 }
             }

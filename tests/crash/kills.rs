@@ -71,7 +71,7 @@ fn killed_and_killed_again(promise: Promise, delivery: &str) {
     folder.ok(&["topics", "create", "--pipelines"], "");
 
     let mut stream = Stream::new(kills);
-    let mut looks = Vec::new();
+    let mut history = History::default();
     for _ in 0..kills {
         let mut host = Host::start(&folder);
         if draw.within(0..KILLED_AT_START_ONE_IN) == 0 {
@@ -85,16 +85,18 @@ fn killed_and_killed_again(promise: Promise, delivery: &str) {
             host.kill();
             stream.sent(sending);
         }
-        looks.push(commits::look(&folder.log_dir(), "orders"));
+        history.looks.push(commits::look(&folder.log_dir(), "orders"));
+        history.read_tiers(|topic| folder.consume(topic));
     }
 
     let mut host = Host::start(&folder);
     host.until_ready();
     folder.until_settled(SETTLED_WITHIN);
     host.stop(END_WITHIN);
-    looks.push(commits::look(&folder.log_dir(), "orders"));
-    let history = History::read(|topic| folder.consume(topic));
-    let history = History { looks, acknowledged: stream.acknowledged(), ..history };
+    history.looks.push(commits::look(&folder.log_dir(), "orders"));
+    history.read_tiers(|topic| folder.consume(topic));
+    history.read(|topic| folder.consume(topic));
+    history.acknowledged = stream.acknowledged();
     println!("{delivery}: {}", history.sums());
     let violations = history.violations(promise);
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));

@@ -36,12 +36,14 @@ fn history() -> History {
     let killed = Look {
         commits: [(name(SOURCE), commit(2, 3..4)), (name(&short), commit(1, 0..0))].into(),
         ends: ends(1, 1, 0),
+        starts: [(name(&short), 1)].into(),
     };
     let end = Look {
         commits: [(SOURCE, 4), (&short, 2), (&long, 2)]
             .map(|(topic, next)| (name(topic), commit(next, 0..0)))
             .into(),
         ends: ends(2, 2, 1),
+        starts: [(name(&short), 2)].into(),
     };
     History {
         source: [(at(0), 0), (at(1), 1), (at(2), 1), (at(3), 11)].into(),
@@ -162,4 +164,12 @@ fn commits_that_go_back_beyond_the_end_or_not_far_enough_are_found() {
         },
         "is not committed at the end",
     );
+}
+
+#[test]
+fn a_message_that_is_removed_before_it_is_settled_is_found() {
+    let change = |h: &mut History| {
+        h.looks[0].starts.insert(name(&tier(DELAYS[0])), 2);
+    };
+    found(change, "begins at 2, and the commit is 1");
 }

@@ -1,4 +1,5 @@
-//! A full disk, a read-only one: on a small tmpfs, where the system lets a test mount one.
+//! A full disk, a read-only one: on a small tmpfs. Mounting it takes root, or a user namespace
+//! (`unshare -rm cargo test …`); without either these tests fail and say so.
 
 use std::process::Command;
 
@@ -11,13 +12,13 @@ use crate::OpenError;
 struct Mounted(tempfile::TempDir);
 
 impl Mounted {
-    /// `None` where mounting is not permitted: then there is nothing to test on.
-    fn new(options: &str) -> Option<Self> {
+    fn new(options: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", options, "millstream-test"]).arg(dir.path());
         let mounted = mount.status().is_ok_and(|status| status.success());
-        mounted.then_some(Self(dir))
+        assert!(mounted, "a tmpfs cannot be mounted: run as root, or in `unshare -rm`");
+        Self(dir)
     }
 
     fn remount(&self, options: &str) {
@@ -55,7 +56,7 @@ async fn fill(log: &EmbeddedLog) -> (u64, LogError) {
 
 #[tokio::test]
 async fn a_full_disk_is_noticed_before_it_is_full_and_writing_goes_on_when_there_is_space() {
-    let Some(disk) = Mounted::new("size=160m") else { return };
+    let disk = Mounted::new("size=160m");
     let options =
         EmbeddedOptions { reserve_bytes: 64 * MIB, write_buffer_bytes: 4 * MIB, ..options() };
     let log = EmbeddedLog::open(&disk.path(), options.clone()).unwrap();
@@ -160,7 +161,7 @@ async fn after_a_failed_sync_nothing_more_is_written() {
 
 #[tokio::test]
 async fn a_read_only_folder_is_refused() {
-    let Some(disk) = Mounted::new("size=100m") else { return };
+    let disk = Mounted::new("size=100m");
     open_with(&disk.path(), &[("t", 1)]).await.close().await;
     disk.remount("ro");
     let Err(error) = EmbeddedLog::open(&disk.path(), options()) else { panic!("opened") };
@@ -170,8 +171,10 @@ async fn a_read_only_folder_is_refused() {
 
 #[tokio::test]
 async fn a_disk_without_room_to_begin_says_so() {
-    let Some(disk) = Mounted::new("size=64k") else { return };
-    let Err(error) = EmbeddedLog::open(&disk.path(), options()) else { return };
+    let disk = Mounted::new("size=64k");
+    let Err(error) = EmbeddedLog::open(&disk.path(), options()) else {
+        panic!("it opened on 64 KiB")
+    };
     assert!(matches!(error, OpenError::DiskFull { .. }), "{error}");
     disk.remount("size=100m");
     open_with(&disk.path(), &[("t", 1)]).await.close().await;
