@@ -41,6 +41,8 @@ soak: ## Long forms of the crash tests (20 kills of a host under load, the simul
 .PHONY: bench
 bench: prepare ## Measure against named baselines, as ratios; results go to bench/README.md by hand
 	cargo run --release -p millstream-bench
+	cargo build --release -p millstream -p millstream-tests
+	cargo run --release -p millstream-tests --bin beside
 
 .PHONY: lint
 lint: ## Format, clippy, rustdoc, each with warnings as errors; cargo-deny if it can be had
