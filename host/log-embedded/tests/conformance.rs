@@ -1,4 +1,5 @@
 //! The embedded log keeps what the port promises: the same checks that the simulated log passes.
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test ends where it fails")]
 
 use std::sync::Arc;
 

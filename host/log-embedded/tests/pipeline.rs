@@ -1,5 +1,6 @@
 //! Whole pipelines of the core on the embedded log, with handlers written here: histories that broke
 //! an earlier version, each with the promise it broke.
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test ends where it fails")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

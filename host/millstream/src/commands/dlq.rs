@@ -371,6 +371,10 @@ fn show_report(pipeline: &str, report: &RedriveReport) -> String {
     lines.join("\n")
 }
 
+fn letters(count: u64) -> String {
+    if count == 1 { "1 dead letter".to_owned() } else { format!("{count} dead letters") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -392,8 +396,4 @@ mod tests {
         assert_eq!(cut("first\nsecond"), "first…");
         assert_eq!(cut(&"x".repeat(100)).chars().count(), REASON_CHARS_MAX + 1);
     }
-}
-
-fn letters(count: u64) -> String {
-    if count == 1 { "1 dead letter".to_owned() } else { format!("{count} dead letters") }
 }
