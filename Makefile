@@ -12,9 +12,10 @@ SEEDS ?= 500
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
+# Without Kafka it needs no C library: none has to be compiled, which takes minutes.
 .PHONY: demo
 demo: ## Run the main job on the embedded log: faults, a kill, retries, dead letters, redrive
-	cargo build --quiet -p millstream || cargo build -p millstream
+	cargo build --quiet -p millstream --no-default-features || cargo build -p millstream --no-default-features
 	$(MILLSTREAM) demo
 
 .PHONY: test
@@ -43,6 +44,7 @@ bench: prepare ## Measure against named baselines, as ratios; results go to benc
 	cargo run --release -p millstream-bench
 	cargo build --release -p millstream -p millstream-tests
 	cargo run --release -p millstream-tests --bin beside
+	cargo run --release -p millstream-bench --bin kafka
 
 .PHONY: lint
 lint: ## Format, clippy, rustdoc, each with warnings as errors; cargo-deny if it can be had

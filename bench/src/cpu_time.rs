@@ -1,4 +1,4 @@
-//! CPU time: what this process has used on all cores so far. It tells a run that waits from one that
+//! CPU time: what a process has used on all cores so far. It tells a run that waits from one that
 //! works, and moves less than the clock on a machine that has other things to do.
 
 use std::time::Duration;
@@ -7,8 +7,13 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(10);
 
 /// User and system time of this process, in steps of 10 ms; `None` where the system does not tell.
-pub(crate) fn used() -> Option<Duration> {
+pub fn used() -> Option<Duration> {
     of_stat(&std::fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// User and system time of the process with this id, likewise.
+pub fn used_by(pid: u32) -> Option<Duration> {
+    of_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Out of the text of `/proc/PID/stat`: fields 14 and 15. The second, the name in parentheses, may

@@ -9,18 +9,18 @@ use crate::cpu_time;
 
 /// The median of some rounds, and how far apart they were.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Rounds {
+pub struct Rounds {
     /// The middle one; of an even number, the mean of the middle two.
-    pub(crate) median: f64,
+    pub median: f64,
     /// The smallest.
-    pub(crate) min: f64,
+    pub min: f64,
     /// The largest.
-    pub(crate) max: f64,
+    pub max: f64,
 }
 
 impl Rounds {
     /// What these rounds came to; `None` if there are none.
-    pub(crate) fn of(mut rounds: Vec<f64>) -> Option<Self> {
+    pub fn of(mut rounds: Vec<f64>) -> Option<Self> {
         rounds.sort_by(f64::total_cmp);
         let upper = *rounds.get(rounds.len() / 2)?;
         let lower = *rounds.get((rounds.len() - 1) / 2)?;
@@ -31,28 +31,28 @@ impl Rounds {
 
 /// Measures one run: its time by the clock, and of all cores.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stopwatch {
+pub struct Stopwatch {
     begin: Instant,
     cpu: Option<Duration>,
 }
 
 /// What one run took.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Took {
+pub struct Took {
     /// By the clock.
-    pub(crate) time: Duration,
+    pub time: Duration,
     /// Of all cores together, the storage library's own threads included.
-    pub(crate) cpu: Option<Duration>,
+    pub cpu: Option<Duration>,
 }
 
 impl Stopwatch {
     /// Begins now.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self { cpu: cpu_time::used(), begin: Instant::now() }
     }
 
     /// What it took until now.
-    pub(crate) fn took(&self) -> Took {
+    pub fn took(&self) -> Took {
         let time = self.begin.elapsed();
         let cpu = cpu_time::used().zip(self.cpu).map(|(now, then)| now.saturating_sub(then));
         Took { time, cpu }

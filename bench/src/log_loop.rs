@@ -32,6 +32,7 @@ pub(crate) async fn run(dir: &Path, messages: u64, delivery: Delivery) -> anyhow
         pipeline: "bench".to_owned(),
         group: GROUP.to_owned(),
         topics: vec![SOURCE.into()],
+        ..Subscription::default()
     };
     let consumer = log.consumer(subscription).await?;
     let Event::Assigned(partitions) = consumer.next(ROOM).await? else {

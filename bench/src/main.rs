@@ -12,18 +12,16 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
+use millstream_bench::{figures, messages};
 use millstream_core::plugin::Plugin;
 
 use crate::effort::Effort;
 use crate::report::Report;
 
-mod cpu_time;
 mod effort;
-mod figures;
 mod filled_log;
 mod guest;
 mod log_loop;
-mod messages;
 mod native;
 #[path = "../guest/src/passthrough.rs"]
 mod passthrough;

@@ -5,13 +5,13 @@ use bytes::Bytes;
 use millstream_core::message::{EpochMs, Header, Message, Record, Topic};
 
 /// How many different keys there are.
-pub(crate) const KEYS: u64 = 10_000;
+pub const KEYS: u64 = 10_000;
 
 /// The value of most measurements.
-pub(crate) const VALUE_BYTES: usize = 200;
+pub const VALUE_BYTES: usize = 200;
 
 /// The value of message `number`: hexadecimal digits, different for each.
-pub(crate) fn value(number: u64, bytes: usize) -> Bytes {
+pub fn value(number: u64, bytes: usize) -> Bytes {
     let mut text = Vec::with_capacity(bytes + 16);
     let mut state = number;
     while text.len() < bytes {
@@ -25,18 +25,25 @@ pub(crate) fn value(number: u64, bytes: usize) -> Bytes {
 }
 
 /// The key of message `number`.
-pub(crate) fn key(number: u64) -> Bytes {
+pub fn key(number: u64) -> Bytes {
     Bytes::from(format!("order-{:05}", number.wrapping_mul(2_654_435_761) % KEYS))
 }
 
 /// The header of message `number`.
-pub(crate) fn header(number: u64) -> Header {
+pub fn header(number: u64) -> Header {
     let text = format!("00-{number:032x}-{number:016x}-01");
     Header::new("traceparent", text.into_bytes())
 }
 
+/// The number of the message with this header; `None` if it is not one of ours.
+pub fn number(header: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(header).ok()?;
+    let (_, digits) = text.strip_suffix("-01")?.rsplit_once('-')?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
 /// Message `number` of a topic, to be appended.
-pub(crate) fn record(topic: &Topic, number: u64, timestamp: EpochMs) -> Record {
+pub fn record(topic: &Topic, number: u64, timestamp: EpochMs) -> Record {
     Record {
         topic: topic.clone(),
         partition: None,
@@ -48,7 +55,7 @@ pub(crate) fn record(topic: &Topic, number: u64, timestamp: EpochMs) -> Record {
 }
 
 /// Message `number`, as a log would hand it over.
-pub(crate) fn message(topic: &Topic, number: u64, value_bytes: usize, bare: bool) -> Message {
+pub fn message(topic: &Topic, number: u64, value_bytes: usize, bare: bool) -> Message {
     Message {
         topic: topic.clone(),
         partition: 0,
@@ -57,5 +64,20 @@ pub(crate) fn message(topic: &Topic, number: u64, value_bytes: usize, bare: bool
         key: (!bare).then(|| key(number)),
         value: Some(value(number, value_bytes)),
         headers: if bare { Vec::new() } else { vec![header(number)] },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_known_by_its_header() {
+        for expected in [0, 17, u64::MAX] {
+            assert_eq!(number(&header(expected).value), Some(expected));
+        }
+        for foreign in [&b"00-1"[..], b"", b"\xff-01", b"00--01"] {
+            assert_eq!(number(foreign), None, "{foreign:?}");
+        }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) async fn run(dir: &Path, messages: u64, setup: &PipelineSetup) -> any
     let ports = Ports {
         log: Arc::clone(&log) as _,
         plugin: Arc::clone(&setup.plugin),
-        idempotency: Arc::clone(&log) as _,
+        idempotency: Some(Arc::clone(&log) as _),
         clock: Arc::new(SystemClock),
         metrics: Metrics::new(&Registry::new())?,
     };
@@ -126,6 +126,7 @@ fn spec(setup: &PipelineSetup) -> anyhow::Result<PipelineSpec> {
         },
         idempotency: None,
         commit_interval: COMMIT_EVERY,
+        transaction_interval: Duration::ZERO,
         drain: Duration::from_secs(10),
     })
 }

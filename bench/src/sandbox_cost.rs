@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
+use millstream_bench::table::progress;
 use millstream_core::message::{Message, Topic};
 use millstream_core::outcome::Outcome;
 use millstream_core::plugin::{AttemptContext, Instance, Plugin};
@@ -17,7 +18,6 @@ use tokio::time::Instant;
 use crate::effort::Effort;
 use crate::figures::Rounds;
 use crate::messages::{VALUE_BYTES, message};
-use crate::report::progress;
 
 /// What the sandbox may add to a 200-byte message on one core.
 pub(crate) const AIM_MICROSECONDS: f64 = 2.0;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use millstream_bench::table::progress;
 use millstream_core::pipeline_spec::{Delivery, Ordering};
 use millstream_core::plugin::Plugin;
 use serde::Serialize;
@@ -14,7 +15,6 @@ use serde::Serialize;
 use crate::effort::Effort;
 use crate::figures::{Rounds, Took};
 use crate::pipeline_run::{self, PipelineSetup};
-use crate::report::progress;
 use crate::{log_loop, store_loop};
 
 /// The share of a bare loop's throughput that the pipeline is to reach.

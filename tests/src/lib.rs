@@ -13,6 +13,8 @@ pub mod commits;
 pub mod draw;
 pub mod folder;
 pub mod host;
+pub mod kafka;
+pub mod kafka_topic;
 pub mod mounted;
 pub mod neighbours;
 pub mod program;

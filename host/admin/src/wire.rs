@@ -133,6 +133,8 @@ pub(crate) struct TopicJson {
     message_bytes_max: usize,
     #[serde(default)]
     append_time: bool,
+    #[serde(default)]
+    replication: Option<u32>,
 }
 
 impl From<&TopicSpec> for TopicJson {
@@ -145,6 +147,7 @@ impl From<&TopicSpec> for TopicJson {
             retention_bytes: spec.retention_bytes,
             message_bytes_max: spec.message_bytes_max,
             append_time: spec.append_time,
+            replication: spec.replication,
         }
     }
 }
@@ -158,6 +161,7 @@ impl TopicJson {
             retention_bytes: self.retention_bytes,
             message_bytes_max: self.message_bytes_max,
             append_time: self.append_time,
+            replication: self.replication,
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Invariants: the count never exceeds the bound; the bytes exceed theirs by one message at most
 //! (its size is known only when it is there), so a message larger than the whole budget goes alone.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -77,12 +77,19 @@ pub struct Share {
     budget: std::sync::Arc<Budget>,
     messages: AtomicUsize,
     bytes: AtomicUsize,
+    /// Whether intake brings in nothing more for now.
+    paused: AtomicBool,
 }
 
 impl Share {
     /// An empty share.
     pub fn new(budget: std::sync::Arc<Budget>) -> Self {
-        Self { budget, messages: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+        Self {
+            budget,
+            messages: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
+        }
     }
 
     /// Takes from the budget for this partition.
@@ -97,6 +104,16 @@ impl Share {
         self.messages.fetch_sub(messages, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.budget.give_back(messages, bytes);
+    }
+
+    /// Intake says whether it brings in more.
+    pub fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Whether nothing more comes in until something of this partition is settled.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
     }
 
     /// Bytes this partition has in flight.

@@ -27,6 +27,7 @@ pub fn wanted(spec: &PipelineSpec, sources: &[TopicSpec]) -> Vec<TopicSpec> {
             retention_bytes: None,
             message_bytes_max: source.message_bytes_max.saturating_add(COMPANION_HEADROOM_BYTES),
             append_time: true,
+            replication: source.replication,
         };
         let mut delays: BTreeSet<Duration> = BTreeSet::from([REDRIVE_DELAY]);
         if !spec.retry.in_place {

@@ -38,6 +38,8 @@ pub struct InHand {
     pub size_bytes: usize,
     /// How often in a row it met a `pause`.
     pub pauses: u32,
+    /// Why it is not attempted, if it is not: it becomes a dead letter in its turn.
+    pub refused: Option<String>,
 }
 
 impl InHand {
@@ -50,7 +52,16 @@ impl InHand {
         };
         let size_bytes = message.size_bytes();
         let read_from = ReadFrom::Source;
-        Self { message, context, read_from, provenance: None, key: None, size_bytes, pauses: 0 }
+        Self {
+            message,
+            context,
+            read_from,
+            provenance: None,
+            key: None,
+            size_bytes,
+            pauses: 0,
+            refused: None,
+        }
     }
 
     /// How it asks for its idempotency key.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -26,11 +27,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::budget::{Budget, Share};
 use crate::log::{Batch, Consumer, Ends, Event, LogError, Room};
 use crate::message::{Message, Partition};
-use crate::partition::{PartitionTask, ToPartition};
+use crate::partition::{PartitionTask, ToPartition, poll_option};
 use crate::pipeline::{Context, PipelineError};
-use crate::pipeline_spec::Delivery;
 use crate::shutdown::Shutdown;
-use crate::status::PartitionStatus;
+use crate::status::{PartitionStatus, Trouble};
 use crate::tiers::{HELD_BYTES_MAX, HELD_MESSAGES_MAX};
 
 /// How often the ends of the partitions are looked at, for lag.
@@ -73,7 +73,14 @@ pub(crate) struct Intake {
     tasks: JoinSet<(Partition, Result<(), PipelineError>)>,
     budget_full: bool,
     look: u64,
+    /// Asks for the ends; beside the polling, since a log may take long to answer.
+    looking: Option<BoxFuture<'static, Looked>>,
+    /// What the last poll or look came to, while it failed.
+    trouble: Option<Trouble>,
 }
+
+/// What was asked for, and the answer.
+type Looked = (Vec<Partition>, Result<Vec<Ends>, LogError>);
 
 impl Intake {
     /// An intake that owns nothing yet.
@@ -88,6 +95,8 @@ impl Intake {
             tasks: JoinSet::new(),
             budget_full: false,
             look: 0,
+            looking: None,
+            trouble: None,
         }
     }
 
@@ -102,7 +111,6 @@ impl Intake {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wait = UNAVAILABLE_WAIT;
         let mut not_before = Instant::now();
-        let mut trouble = None;
         let ended = loop {
             self.bound();
             let room = self.room();
@@ -114,22 +122,26 @@ impl Intake {
                         break Err(error);
                     }
                 }
-                _ = looks.tick() => {
+                _ = looks.tick(), if self.looking.is_none() => {
                     if until_caught_up && self.is_caught_up() {
                         break Ok(());
                     }
-                    self.look_at_ends().await;
+                    self.look_at_ends();
+                }
+                (asked, ends) = poll_option(&mut self.looking), if self.looking.is_some() => {
+                    self.looking = None;
+                    self.on_ends(asked, ends);
                 }
                 () = self.budget.freed(), if self.anything_paused() => {}
                 event = next_event(&*self.consumer, room, not_before) => match event {
                     Ok(event) => {
                         wait = UNAVAILABLE_WAIT;
-                        trouble = None;
+                        self.trouble = None;
                         self.on_event(event).await;
                     }
                     Err(LogError::Unavailable(reason)) => {
                         tracing::warn!(pipeline = %self.context.spec.name, %reason, "the log is unavailable; waiting");
-                        trouble = Some(self.context.status.trouble(format!("log: poll: {reason}")));
+                        self.trouble = Some(self.context.status.trouble(format!("log: poll: {reason}")));
                         self.context.log_error("poll");
                         not_before = Instant::now() + wait;
                         wait = (wait * 2).min(UNAVAILABLE_WAIT_MAX);
@@ -142,7 +154,7 @@ impl Intake {
                 },
             }
         };
-        drop(trouble);
+        self.trouble = None;
         let drained = self.drain_all().await;
         self.consumer.close().await;
         ended.and(drained)
@@ -266,14 +278,8 @@ impl Intake {
         let spec = &self.context.spec;
         let partitions = self.owned.len().max(1);
         let part = spec.in_flight_messages / partitions;
-        let metadata = match spec.delivery {
-            // Every unsettled message may part two settled ranges, and in exactly-once a forgotten
-            // range is a doubled output: never more in flight than the metadata can tell apart.
-            Delivery::ExactlyOnce => self.context.ranges_max,
-            Delivery::AtLeastOnce | Delivery::AtMostOnce => usize::MAX,
-        };
         let bytes = (spec.in_flight_bytes / partitions).max(1);
-        Room { messages: part.min(metadata).max(1), bytes }
+        Room { messages: part.max(1), bytes }
     }
 
     /// Pauses and resumes sources by the budget and each partition's part of it.
@@ -300,6 +306,7 @@ impl Intake {
                 || owned.share.bytes() > left.bytes / part;
             if pause != owned.paused {
                 owned.paused = pause;
+                owned.share.set_paused(pause);
                 match pause {
                     true => self.consumer.pause(std::slice::from_ref(partition)),
                     false => self.consumer.resume(std::slice::from_ref(partition)),
@@ -315,7 +322,7 @@ impl Intake {
     }
 
     /// Asks the log for the ends of everything owned and tells each partition, for its lag.
-    async fn look_at_ends(&mut self) {
+    fn look_at_ends(&mut self) {
         let mut asked = Vec::new();
         for (partition, owned) in &self.owned {
             let spec = &self.context.spec;
@@ -330,14 +337,25 @@ impl Intake {
         if asked.is_empty() {
             return;
         }
-        let ends = match self.context.ports.log.ends(&asked).await {
+        let log = Arc::clone(&self.context.ports.log);
+        self.looking = Some(Box::pin(async move {
+            let ends = log.ends(&asked).await;
+            (asked, ends)
+        }));
+    }
+
+    fn on_ends(&mut self, asked: Vec<Partition>, ends: Result<Vec<Ends>, LogError>) {
+        let ends = match ends {
             Ok(ends) => ends,
             Err(error) => {
                 tracing::warn!(pipeline = %self.context.spec.name, %error, "the ends of the partitions are unknown; lag stays as it was");
                 self.context.log_error("ends");
+                self.trouble = Some(self.context.status.trouble(format!("log: ends: {error}")));
                 return;
             }
         };
+        // The log answers, whatever it did before.
+        self.trouble = None;
         self.look += 1;
         let ends: BTreeMap<Partition, Ends> = asked.into_iter().zip(ends).collect();
         let ends = Arc::new(ends);

@@ -130,6 +130,11 @@ impl Ledger {
         }
     }
 
+    /// How many ranges an earlier owner left, and where the last of them ends.
+    pub fn restored_ranges(&self) -> (usize, Offset) {
+        (self.restored.len(), self.restored.back().map_or(0, |range| range.end))
+    }
+
     /// Keeps the count of attempts of a message that is retried in place.
     pub fn attempted(&mut self, offset: Offset, attempts: u32) {
         self.attempts.insert(offset, attempts);
@@ -177,13 +182,17 @@ impl Ledger {
                 (_, false) => settled_above.extend(open.take()),
             }
         }
+        // What the last delivered offset begins may go on in a range that was not delivered again yet:
+        // between the two is nothing but a gap.
+        let mut goes_on = open.is_some();
         settled_above.extend(open);
         for range in &self.restored {
             // Ranges that were not delivered again yet stay as they were read.
             let start = range.start.max(self.position);
             if start < range.end {
+                let joins = std::mem::take(&mut goes_on) && start == self.position;
                 match settled_above.last_mut() {
-                    Some(last) if last.end == start => last.end = range.end,
+                    Some(last) if joins || last.end == start => last.end = range.end,
                     _ => settled_above.push(start..range.end),
                 }
             }

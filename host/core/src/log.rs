@@ -173,6 +173,8 @@ pub struct TopicSpec {
     pub message_bytes_max: usize,
     /// Whether records get the log's time when they are appended, whatever they bring.
     pub append_time: bool,
+    /// Replicas of each partition; `None` leaves it to the log, or is not known.
+    pub replication: Option<u32>,
 }
 
 /// Whom a consumer reads for.
@@ -184,6 +186,29 @@ pub struct Subscription {
     pub group: String,
     /// The source topics.
     pub topics: Vec<Topic>,
+    /// Whether [`Consumer::transact`] will be called.
+    pub transactional: bool,
+    /// What the pipeline has in flight at most: the adapter reads ahead in proportion.
+    pub in_flight: Room,
+}
+
+impl Default for Subscription {
+    fn default() -> Self {
+        Self {
+            pipeline: String::new(),
+            group: String::new(),
+            topics: Vec::new(),
+            transactional: false,
+            in_flight: Room { messages: 1000, bytes: 64 << 20 },
+        }
+    }
+}
+
+/// The source topic a topic belongs to: itself, or the longest one whose name stands in its name
+/// (templates of companion topics have the source's name in them).
+pub fn source_of<'a>(topic: &str, sources: &'a [Topic]) -> Option<&'a Topic> {
+    let found = sources.iter().filter(|source| topic.contains(&***source));
+    found.max_by_key(|source| source.len())
 }
 
 /// What a consumer has to tell.

@@ -41,6 +41,7 @@ use crate::pipeline_spec;
 use crate::settle::{Acknowledged, Settling};
 use crate::status::PartitionStatus;
 use crate::tiers::{Due, Tiers};
+use window::Window;
 
 mod admit;
 mod commit;
@@ -49,6 +50,7 @@ mod outcomes;
 mod restore;
 mod trim;
 mod watch_lag;
+mod window;
 
 pub(crate) use commit::Committed;
 
@@ -93,6 +95,10 @@ pub(crate) struct PartitionTask {
 
     /// Settled by outcome, waiting to be appended.
     outbox: Vec<Settling>,
+    /// Which messages may be attempted now.
+    window: Window,
+    /// No transaction is sent before (`exactly_once`).
+    transact_at: Instant,
     /// Bytes of records in `outbox` and on their way to the log.
     output_bytes: usize,
     appending: FuturesUnordered<BoxFuture<'static, Result<Acknowledged, PipelineError>>>,
@@ -131,6 +137,8 @@ impl PartitionTask {
         let metrics = context.ports.metrics.partition(&context.spec.name, &partition);
         let group = context.spec.group.clone();
         let ordering = context.spec.ordering;
+        let exactly_once = context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce;
+        let window = Window::new(exactly_once.then_some(context.ranges_max));
         Self {
             tiers: Tiers::new(&group, partition.clone(), Vec::new()),
             context,
@@ -151,6 +159,8 @@ impl PartitionTask {
             results_sender,
             attempt_cost: Duration::ZERO,
             outbox: Vec::new(),
+            window,
+            transact_at: Instant::now(),
             output_bytes: 0,
             appending: FuturesUnordered::new(),
             to_ask: Vec::new(),
@@ -258,6 +268,7 @@ impl PartitionTask {
                 self.share.give_back(1, size_bytes);
             } else {
                 let attempts = self.source.attempts(message.offset);
+                self.window.enter(message.offset);
                 self.admit(InHand::of_source(message, attempts));
             }
         }
@@ -332,7 +343,12 @@ impl PartitionTask {
         });
         let exactly_once = self.context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce;
         let under_way = self.committing.is_some() || (exactly_once && !self.appending.is_empty());
-        let commit = if under_way { None } else { self.commit_at };
+        let commit = match exactly_once {
+            _ if under_way => None,
+            true if !self.outbox.is_empty() => Some(self.transact_at),
+            true => self.commit_at.map(|at| at.max(self.transact_at)),
+            false => self.commit_at,
+        };
         [due, lane, commit].into_iter().flatten().min()
     }
 
@@ -387,7 +403,7 @@ async fn asked(drain: &mut watch::Receiver<bool>) {
     let _ = drain.wait_for(|drain| *drain).await;
 }
 
-async fn poll_option<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+pub(crate) async fn poll_option<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,

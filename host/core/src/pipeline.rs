@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::attempt::{OutputRules, Workers};
 use crate::clock::WallClock;
 use crate::companions;
 use crate::idempotency::{IdempotencyStore, Mark, Scope};
 use crate::intake::Intake;
-use crate::log::{Log, LogError, Subscription};
+use crate::log::{Log, LogError, Room, Subscription};
 use crate::message::{Offset, Partition};
 use crate::metrics::Metrics;
 use crate::pipeline_spec::{Delivery, PipelineSpec};
@@ -38,8 +39,8 @@ pub struct Ports {
     pub log: Arc<dyn Log>,
     /// The loaded plugin.
     pub plugin: Arc<dyn Plugin>,
-    /// The store of idempotency marks.
-    pub idempotency: Arc<dyn IdempotencyStore>,
+    /// The store of idempotency marks, if there is one; a pipeline with idempotency keys needs it.
+    pub idempotency: Option<Arc<dyn IdempotencyStore>>,
     /// The wall clock.
     pub clock: Arc<dyn WallClock>,
     /// Where numbers go.
@@ -77,6 +78,8 @@ pub(crate) struct Context {
     pub(crate) status: Arc<PipelineStatus>,
     /// How many settled ranges the log's commit metadata has room for.
     pub(crate) ranges_max: usize,
+    /// When the pipeline was assembled: the first tick of its transactions.
+    pub(crate) begun: Instant,
 }
 
 /// A pipeline, ready to run.
@@ -94,6 +97,7 @@ impl Pipeline {
             queue: Arc::new(WorkQueue::default()),
             status: Arc::new(PipelineStatus::default()),
             ranges_max,
+            begun: Instant::now(),
         };
         Self { context: Arc::new(context) }
     }
@@ -167,6 +171,12 @@ async fn prepare(
     context: &Arc<Context>,
 ) -> Result<(Arc<OutputRules>, Arc<dyn crate::log::Consumer>), PipelineError> {
     let (spec, log) = (&context.spec, &context.ports.log);
+    if spec.idempotency.is_some() && context.ports.idempotency.is_none() {
+        return Err(PipelineError::Stopped(format!(
+            "pipeline {}: this log has no store for idempotency keys: take `idempotency` out",
+            spec.name
+        )));
+    }
     context.until_available("create companion topics", || companions::ensure(&**log, spec)).await?;
     let topics = context.until_available("list topics", || log.topics()).await?;
     let mut outputs = OutputRules::default();
@@ -183,6 +193,8 @@ async fn prepare(
         pipeline: spec.name.clone(),
         group: spec.group.clone(),
         topics: spec.topics.clone(),
+        transactional: spec.delivery == Delivery::ExactlyOnce,
+        in_flight: Room { messages: spec.in_flight_messages, bytes: spec.in_flight_bytes },
     };
     let consumer =
         context.until_available("join the group", || log.consumer(subscription.clone())).await?;
@@ -239,6 +251,22 @@ impl Context {
                 PipelineError::Stopped(format!("pipeline {}: {reason}", self.spec.name))
             }
         }
+    }
+
+    /// The store of idempotency marks, which a pipeline with keys has.
+    pub(crate) fn store(&self) -> Result<&dyn IdempotencyStore, PipelineError> {
+        let store = self.ports.idempotency.as_deref();
+        store.ok_or_else(|| PipelineError::Bug("a key without a store".to_owned()))
+    }
+
+    /// The first tick of the pipeline's transactions at or after `at`. All partitions send at the same
+    /// ticks, so that the log can make one transaction of theirs.
+    pub(crate) fn transaction_tick(&self, at: Instant) -> Instant {
+        let every = self.spec.transaction_interval.as_nanos();
+        let since = at.saturating_duration_since(self.begun).as_nanos();
+        let Some(over) = since.checked_rem(every).filter(|over| *over > 0) else { return at };
+        let rest = u64::try_from(every - over).unwrap_or(u64::MAX);
+        at + Duration::from_nanos(rest)
     }
 
     /// How many messages of a tier may be in work.

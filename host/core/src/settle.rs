@@ -212,7 +212,7 @@ pub(crate) async fn append(
     }
     let marks: Vec<Mark> = settling.iter().filter_map(|one| one.mark.clone()).collect();
     if !marks.is_empty() {
-        let store = &context.ports.idempotency;
+        let store = context.store()?;
         context.until_available("idempotency mark", || store.mark(marks.clone())).await?;
     }
     Ok(Acknowledged { settled: settling, copies, output_bytes, committed: None })

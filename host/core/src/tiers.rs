@@ -389,9 +389,16 @@ fn arrive(group: &str, source: &Partition, tier: usize, message: Message, made: 
             (message, context, None, Some(format!("not a retry of this pipeline: {reason}")))
         }
     };
-    let (key, pauses) = (None, 0);
-    let item =
-        Box::new(InHand { message, context, read_from, provenance, key, size_bytes, pauses });
+    let item = Box::new(InHand {
+        message,
+        context,
+        read_from,
+        provenance,
+        key: None,
+        size_bytes,
+        pauses: 0,
+        refused: None,
+    });
     match unreadable {
         Some(reason) => Arrived::Unreadable(item, reason),
         None => Arrived::Retry(item),

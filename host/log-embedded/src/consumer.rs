@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use millstream_core::log::{
     Batch, Commit, Commits, Consumer, Event, LogError, Room, Subscription, TransactError,
-    Transaction,
+    Transaction, source_of,
 };
 use millstream_core::message::{Offset, Partition, Topic};
 
-use crate::groups::{Mailbox, Member, source_of};
+use crate::groups::{Mailbox, Member};
 use crate::locks::lock;
 use crate::reading::{STRETCH_BYTES_MAX, STRETCH_BYTES_MIN, messages_of, stretch};
 use crate::record_batch::StoredBatch;

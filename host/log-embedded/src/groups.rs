@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use millstream_core::log::Event;
+use millstream_core::log::{Event, source_of};
 use millstream_core::message::{Partition, Topic};
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
@@ -233,13 +233,6 @@ impl Group {
             }
         }
     }
-}
-
-/// The source topic a topic belongs to: itself, or the longest one whose name stands in its name
-/// (templates of companion topics have the source's name in them).
-pub(crate) fn source_of<'a>(topic: &str, sources: &'a [Topic]) -> Option<&'a Topic> {
-    let found = sources.iter().filter(|source| topic.contains(&***source));
-    found.max_by_key(|source| source.len())
 }
 
 #[cfg(test)]

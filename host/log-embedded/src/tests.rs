@@ -67,6 +67,7 @@ pub(super) fn spec(name: &str, partitions: u32) -> TopicSpec {
         retention_bytes: None,
         message_bytes_max: 1024 * 1024,
         append_time: false,
+        replication: None,
     }
 }
 
@@ -117,6 +118,7 @@ pub(super) async fn join(log: &EmbeddedLog, group: &str, topics: &[&str]) -> Arc
         pipeline: "p".to_owned(),
         group: group.to_owned(),
         topics: topics.iter().map(|topic| (*topic).into()).collect(),
+        ..Subscription::default()
     };
     log.consumer(subscription).await.unwrap()
 }

@@ -84,6 +84,7 @@ impl World {
             retention_bytes: None,
             message_bytes_max: 1 << 20,
             append_time: false,
+            replication: None,
         };
         self.log.create_topic(spec).await.expect("a good topic");
     }
@@ -109,7 +110,7 @@ impl World {
         let ports = Ports {
             log: self.log.clone(),
             plugin: Arc::new(Scripted { identity, handler, handled: self.handled.clone() }),
-            idempotency: self.log.clone(),
+            idempotency: Some(self.log.clone()),
             clock: Arc::new(SystemClock),
             metrics: Metrics::new(&registry).expect("a fresh registry"),
         };
@@ -175,6 +176,7 @@ fn spec() -> PipelineSpec {
         dead_letter: DeadLetterSpec { topic: template("{topic}.dlq", false), retention: None },
         idempotency: None,
         commit_interval: Duration::from_millis(10),
+        transaction_interval: Duration::ZERO,
         drain: Duration::from_secs(5),
     }
 }

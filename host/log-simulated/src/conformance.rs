@@ -84,6 +84,7 @@ async fn topic(log: &Arc<dyn Log>, name: &str, partitions: u32) -> Result<TopicS
         retention_bytes: None,
         message_bytes_max: MESSAGE_BYTES_MAX,
         append_time: false,
+        replication: None,
     };
     ok("creating a topic", log.create_topic(spec.clone()).await)?;
     Ok(spec)
@@ -116,6 +117,17 @@ async fn append(log: &Arc<dyn Log>, records: Vec<Record>) -> Checked {
 async fn values(log: &Arc<dyn Log>, partition: &Partition) -> Result<Vec<String>, String> {
     let mut values = Vec::new();
     let mut from = 0;
+    let settled = async {
+        // A transaction may be answered for before its marker lets others read it.
+        loop {
+            let ends = ok("ends", log.ends(std::slice::from_ref(partition)).await)?;
+            if ends.first().is_none_or(|ends| ends.end >= ends.high) {
+                return Ok::<(), String>(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    in_time("transactions are readable", settled).await??;
     loop {
         let batch = ok("fetching", log.fetch(partition, from, ROOM).await)?;
         if batch.messages.is_empty() && batch.next <= from {
@@ -131,6 +143,8 @@ async fn join(log: &Arc<dyn Log>, spec: &TopicSpec) -> Result<Arc<dyn Consumer>,
         pipeline: "conformance".to_owned(),
         group: spec.name.to_string(),
         topics: vec![spec.name.clone()],
+        transactional: true,
+        ..Subscription::default()
     };
     ok("joining a group", in_time("joining a group", log.consumer(subscription)).await?)
 }

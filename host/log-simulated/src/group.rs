@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use millstream_core::log::{Commit, Event, LogError, Transaction};
+use millstream_core::log::{Commit, Event, LogError, Transaction, source_of};
 use millstream_core::message::{Offset, Partition, Topic};
 use tokio::time::Instant;
 
@@ -63,8 +63,7 @@ pub(crate) struct Member {
 impl Member {
     /// The source partition that `partition` is, or is a companion of.
     pub(crate) fn source_of(&self, partition: &Partition) -> Option<Partition> {
-        let named = self.topics.iter().filter(|topic| partition.topic.contains(&***topic));
-        let topic = named.max_by_key(|topic| topic.len())?;
+        let topic = source_of(&partition.topic, &self.topics)?;
         Some(Partition { topic: topic.clone(), number: partition.number })
     }
 

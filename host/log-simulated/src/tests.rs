@@ -59,6 +59,7 @@ fn source(cluster: &SimCluster, messages: usize) -> Partition {
             retention_bytes: None,
             message_bytes_max: 1000,
             append_time: false,
+            replication: None,
         });
     }
     cluster.produce((0..messages).map(|n| record("in", &n.to_string())).collect());
@@ -78,7 +79,8 @@ fn record(topic: &str, value: &str) -> Record {
 
 async fn join(log: &SimLog) -> Arc<dyn Consumer> {
     let topics = vec!["in".into()];
-    let subscription = Subscription { pipeline: "p".into(), group: "g".into(), topics };
+    let subscription =
+        Subscription { pipeline: "p".into(), group: "g".into(), topics, ..Subscription::default() };
     log.consumer(subscription).await.expect("joins")
 }
 

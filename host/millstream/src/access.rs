@@ -2,7 +2,8 @@
 //!
 //! A command opens the embedded log's folder itself or, if a host has it, reaches that host through
 //! its admin API: the folder's lock says where; the token is the configured one, or stands in
-//! `<data_dir>/admin.token`. Either way the command works on a [`Log`].
+//! `<data_dir>/admin.token`. A Kafka cluster it reaches by itself, whether a host runs or not. Either
+//! way the command works on a [`Log`].
 //!
 //! A folder that another short command has, or a host that is starting or ending, is waited for, at
 //! most [`IN_USE_WAIT`].
@@ -15,9 +16,11 @@ use millstream_core::log::{Log, TopicSpec};
 use millstream_log_embedded::{EmbeddedLog, EmbeddedOptions, OpenError};
 
 use crate::commands::{Context, Place};
-use crate::config::{self, Durability};
+use crate::config::{self, Durability, LogKind};
 use crate::exit::Failure;
 use crate::finding::{Code, Finding};
+use crate::host::identity;
+use crate::kafka::Cluster;
 
 /// How long a folder is waited for that is in use by a process without an admin API: a command that
 /// ends soon, or a host that is starting.
@@ -29,21 +32,56 @@ const IN_USE_POLL: Duration = Duration::from_millis(100);
 pub struct Access {
     /// The log.
     pub log: Arc<dyn Log>,
-    embedded: Option<Arc<EmbeddedLog>>,
+    way: Way,
+}
+
+enum Way {
+    /// This process has the folder.
+    Folder(Arc<EmbeddedLog>),
+    /// Another process has it.
+    Host,
+    /// Any number of processes may.
+    Cluster(Cluster),
 }
 
 impl Access {
-    /// Gives the folder free at once, if this process has it.
+    /// Gives the log free at once.
     pub async fn close(self) {
-        if let Some(embedded) = self.embedded {
-            embedded.close().await;
+        match self.way {
+            Way::Folder(embedded) => embedded.close().await,
+            Way::Host => {}
+            Way::Cluster(cluster) => cluster.close().await,
+        }
+    }
+
+    /// Waits, and is there again. An embedded log is free for others meanwhile; a host that has it
+    /// may come or go.
+    ///
+    /// # Errors
+    /// When the log cannot be reached again.
+    pub async fn wait(
+        self,
+        context: &Context,
+        place: &Place,
+        wait: Duration,
+    ) -> Result<Self, Failure> {
+        match self.way {
+            Way::Cluster(_) => {
+                tokio::time::sleep(wait).await;
+                Ok(self)
+            }
+            Way::Folder(_) | Way::Host => {
+                self.close().await;
+                tokio::time::sleep(wait).await;
+                open(context, place).await
+            }
         }
     }
 }
 
-/// Whether there is a log already.
+/// Whether there is a log already: an embedded one is made when it is first opened.
 pub fn exists(place: &Place) -> bool {
-    config::log_dir(&place.data_dir).exists()
+    place.log.is_kafka() || config::log_dir(&place.data_dir).exists()
 }
 
 /// Options of the embedded log as configured.
@@ -55,18 +93,36 @@ pub fn embedded_options(durability: Durability) -> EmbeddedOptions {
     EmbeddedOptions { durability, ..EmbeddedOptions::default() }
 }
 
-/// Opens the log's folder, or reaches the host that has it.
+/// Opens the log's folder, or reaches the host that has it, or the cluster.
 ///
 /// # Errors
-/// When neither can be done.
+/// When that cannot be done.
 pub async fn open(context: &Context, place: &Place) -> Result<Access, Failure> {
+    match &place.log {
+        LogKind::Embedded { durability } => open_folder(context, place, *durability).await,
+        LogKind::Kafka(kafka) => {
+            // Never the host's own id: a command beside a running host is not that host.
+            let id = format!("command-{}", std::process::id());
+            let cluster = Cluster::connect(kafka, id).await?;
+            let servers = &kafka.bootstrap_servers;
+            context.terminal.say_verbose(&format!("reached the cluster at {servers}"));
+            Ok(Access { log: cluster.log.clone(), way: Way::Cluster(cluster) })
+        }
+    }
+}
+
+async fn open_folder(
+    context: &Context,
+    place: &Place,
+    durability: Durability,
+) -> Result<Access, Failure> {
     let folder = config::log_dir(&place.data_dir);
     let deadline = tokio::time::Instant::now() + IN_USE_WAIT;
     loop {
-        match EmbeddedLog::open(&folder, embedded_options(place.durability)) {
+        match EmbeddedLog::open(&folder, embedded_options(durability)) {
             Ok(embedded) => {
                 context.terminal.say_verbose(&format!("opened the log in {}", folder.display()));
-                return Ok(Access { log: embedded.clone(), embedded: Some(embedded) });
+                return Ok(Access { log: embedded.clone(), way: Way::Folder(embedded) });
             }
             Err(OpenError::InUse { admin: Some(admin), .. }) => {
                 context.terminal.say_verbose(&format!(
@@ -98,20 +154,27 @@ enum NotReached {
 
 async fn remote(address: &str, place: &Place) -> Result<Access, NotReached> {
     let log = Arc::new(host(address, place).await?);
-    Ok(Access { log, embedded: None })
+    Ok(Access { log, way: Way::Host })
 }
 
-/// The host that has the folder now, asked without disturbing one that is starting.
+/// The host that runs now, asked without disturbing one that is starting.
 ///
 /// # Errors
 /// When none runs, or it can't be reached.
 pub async fn running_host(place: &Place) -> Result<RemoteLog, Failure> {
-    let folder = config::log_dir(&place.data_dir);
+    let (folder, announced) = match place.log {
+        LogKind::Embedded { .. } => {
+            let folder = config::log_dir(&place.data_dir);
+            let announced = millstream_log_embedded::announced(&folder);
+            (folder, announced)
+        }
+        LogKind::Kafka(_) => (place.data_dir.clone(), identity::announced(&place.data_dir)),
+    };
     let none = |why: String| {
         let what = format!("no host runs on {}", folder.display());
         Finding::new(Code::LogUnavailable, what, "start one with `millstream run`").because(why)
     };
-    let Some(address) = millstream_log_embedded::announced(&folder) else {
+    let Some(address) = announced else {
         return Err(none("none has announced itself there".to_owned()).into());
     };
     host(&address, place).await.map_err(|error| match error {
@@ -127,7 +190,7 @@ async fn host(address: &str, place: &Place) -> Result<RemoteLog, NotReached> {
     };
     let token = token.map_err(|error| {
         let fix = "run the command as the user who runs the host, with the host's `--config`";
-        let what = format!("the log is in use by the host at {address}, whose token is not known");
+        let what = format!("the token of the running host at {address} is not known");
         NotReached::AtAll(Finding::new(Code::LogUnavailable, what, fix).because(error).into())
     })?;
     match RemoteLog::connect(address, &token).await {
@@ -138,7 +201,7 @@ async fn host(address: &str, place: &Place) -> Result<RemoteLog, NotReached> {
 }
 
 fn connect_failure(error: &ConnectError) -> Failure {
-    let what = "the log is in use by a host that cannot be reached";
+    let what = "the running host cannot be reached";
     let fix = match error {
         ConnectError::NotThere { .. } => "see that the host runs, or stop it, and try again",
         ConnectError::Refused { .. } => "use the host's own configuration and user",
@@ -149,13 +212,8 @@ fn connect_failure(error: &ConnectError) -> Failure {
 
 /// Why the folder does not open.
 pub fn open_finding(error: &OpenError) -> Finding {
-    let text = error.to_string();
-    // The text ends with what to do.
-    let (why, fix) = match text.rsplit_once(": ") {
-        Some((why, fix)) => (why.to_owned(), fix.to_owned()),
-        None => (text, "remove the reason, then try again".to_owned()),
-    };
-    Finding::new(Code::LogUnavailable, "the log cannot be opened", fix).because(why)
+    let (what, otherwise) = ("the log cannot be opened", "remove the reason, then try again");
+    Finding::of_text(Code::LogUnavailable, what, &error.to_string(), otherwise)
 }
 
 /// The topic, which must exist.

@@ -14,7 +14,7 @@ pub mod topics;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Config, Durability, NewTopics, Secret};
+use crate::config::{self, Config, Durability, LogKind, NewTopics, Secret};
 use crate::exit::Failure;
 use crate::finding::{Code, Finding};
 use crate::terminal::Terminal;
@@ -36,10 +36,10 @@ pub struct Context {
 /// What a command needs that works on topics alone.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The embedded log's folder.
+    /// The folder of the host's data, where the embedded log is.
     pub data_dir: PathBuf,
-    /// When a write counts as safe.
-    pub durability: Durability,
+    /// Which log.
+    pub log: LogKind,
     /// How topics are made.
     pub new_topics: NewTopics,
     /// The token of a running host, if it is configured.
@@ -73,7 +73,7 @@ impl Context {
         match &self.data_dir {
             Some(data_dir) if no_file => Ok(Place {
                 data_dir: data_dir.clone(),
-                durability: Durability::Always,
+                log: LogKind::Embedded { durability: Durability::Always },
                 new_topics: NewTopics::default(),
                 admin_token: None,
             }),
@@ -88,7 +88,7 @@ impl Context {
                 let config = self.config()?;
                 Ok(Place {
                     data_dir: config.host.data_dir,
-                    durability: config.log.durability,
+                    log: config.log.kind,
                     new_topics: config.log.new_topics,
                     admin_token: config.host.admin_token,
                 })

@@ -6,7 +6,9 @@
 mod bounds;
 pub mod checked;
 mod document;
+mod kafka;
 mod limits;
+mod log;
 mod names;
 mod pipeline;
 mod raw;
@@ -16,12 +18,11 @@ mod unknown_key;
 
 use std::path::Path;
 
-pub use checked::{
-    Config, Durability, HostOptions, LogOptions, NewTopics, PipelineConfig, Secret, Setting,
-    log_dir, token_file,
-};
+pub use checked::{Config, HostOptions, PipelineConfig, Secret, Setting, log_dir, token_file};
 pub use document::Environment;
-pub use names::topic_problem;
+pub use kafka::{GroupProtocol, KafkaConfig};
+pub use log::{Durability, LogKind, LogOptions, NewTopics};
+pub use names::{host_problem, topic_problem};
 pub use raw::Scalar;
 pub use topics::{Companion, CompanionKind, companions};
 pub use unknown_key::nearest;

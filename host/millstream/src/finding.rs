@@ -75,6 +75,8 @@ codes! {
     PipelineStopped = "MS3001" => Failed,
     /// The admin address cannot be served.
     AdminUnusable = "MS3002" => Failed,
+    /// Another host has the data folder, and with it this host's name.
+    HostRuns = "MS3003" => Failed,
 }
 
 /// How bad it is.
@@ -145,6 +147,14 @@ impl SourceSpan {
     }
 }
 
+impl SourceSpan {
+    /// The same place, without the line's text: it holds a secret.
+    pub fn hidden(self) -> Self {
+        let text = "(this line holds a secret)".to_owned();
+        Self { text, column: 1, width: 1, skipped: 0, ..self }
+    }
+}
+
 fn floor_char_boundary(text: &str, mut at: usize) -> usize {
     at = at.min(text.len());
     while !text.is_char_boundary(at) {
@@ -181,6 +191,17 @@ impl Finding {
             why: String::new(),
             fix: fix.into(),
         }
+    }
+
+    /// An error whose reason is `text`, which may end with `: ` and what to do; `otherwise` is what to
+    /// do if it does not. What to do begins with a small letter; the words of a library do not.
+    pub fn of_text(code: Code, what: impl Into<String>, text: &str, otherwise: &str) -> Self {
+        let is_fix = |fix: &str| fix.starts_with(|c: char| c.is_lowercase() || c == '`');
+        let (why, fix) = match text.rsplit_once(": ") {
+            Some((why, fix)) if is_fix(fix) => (why, fix),
+            _ => (text, otherwise),
+        };
+        Self::new(code, what, fix).because(why)
     }
 
     /// The same as a warning.
@@ -310,5 +331,17 @@ mod tests {
     fn an_error_on_one_line_says_what_where_why_and_what_to_do() {
         let finding = Finding::new(Code::Io, "cannot write", "make room").at("out").because("full");
         assert_eq!(finding.to_string(), "[MS2008] cannot write (out): full; make room");
+    }
+
+    #[test]
+    fn a_text_that_ends_with_what_to_do_is_taken_apart_and_another_is_not() {
+        let of = |text: &str| Finding::of_text(Code::LogUnavailable, "w", text, "try again");
+        let finding = of("asking host:1: Broker: Not allowed: allow it");
+        assert_eq!(
+            (&*finding.why, &*finding.fix),
+            ("asking host:1: Broker: Not allowed", "allow it")
+        );
+        let finding = of("asking: Local: Timed out");
+        assert_eq!((&*finding.why, &*finding.fix), ("asking: Local: Timed out", "try again"));
     }
 }

@@ -1,9 +1,12 @@
 //! Host: the process that runs pipelines. Assembles log, sandbox, admin API and pipelines, and takes
 //! them down again in order.
 //!
-//! Everything that can be refused is refused before the first message: configuration, folder,
-//! plugins, topics, the admin address. A pipeline that stops does not take others with it; the host
+//! Everything that can be refused is refused before the first message: configuration, folder or
+//! cluster, plugins, topics, the admin address. A pipeline that stops does not take others with it; the host
 //! ends when all have ended, or at SIGTERM or SIGINT (a second one ends it at once).
+
+pub mod identity;
+mod log;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,23 +14,24 @@ use std::sync::Arc;
 
 use millstream_admin::{AdminServer, AdminState, PipelineReadiness, Token, TokenSource};
 use millstream_core::clock::{SystemClock, WallClock as _};
+use millstream_core::log::Log;
 use millstream_core::metrics::Metrics;
 use millstream_core::pipeline::{Pipeline, PipelineError, Ports, Until};
 use millstream_core::plugin::Plugin;
 use millstream_core::shutdown::{Shutdown, Trigger};
 use millstream_core::status::PipelineStatus;
-use millstream_log_embedded::EmbeddedLog;
 use millstream_sandbox::Sandbox;
 use prometheus::Registry;
 use tokio::task::JoinSet;
 
-use crate::access;
 use crate::commands::Context;
-use crate::config::{Config, summary};
+use crate::config::{Config, LogKind, summary};
 use crate::exit::{Exit, Failure};
-use crate::finding::{Code, Finding};
+use crate::finding::{Code, Finding, Severity};
 use crate::terminal::Terminal;
-use crate::{lag, plugin_file, topic_plan};
+use crate::{lag, plugin_file, topic_check, topic_plan};
+
+use log::HostLog;
 
 /// Runs the host.
 ///
@@ -49,10 +53,8 @@ pub async fn run(context: &Context, config: Config, until: Until) -> Result<Exit
     let signals = tokio::spawn(listen(context.terminal, trigger));
 
     let plugins = load_plugins(&config).await?;
-    let folder = config.host.log_dir();
-    let log = EmbeddedLog::open(&folder, access::embedded_options(config.log.durability))
-        .map_err(|error| access::open_finding(&error))?;
-    let ended = with_log(context, &config, &log, plugins, shutdown, until).await;
+    let mut log = HostLog::open(&config).await?;
+    let ended = with_log(context, &config, &mut log, plugins, shutdown, until).await;
     log.close().await;
     signals.abort();
     ended
@@ -61,16 +63,12 @@ pub async fn run(context: &Context, config: Config, until: Until) -> Result<Exit
 async fn with_log(
     context: &Context,
     config: &Config,
-    log: &Arc<EmbeddedLog>,
+    log: &mut HostLog,
     plugins: BTreeMap<String, Arc<dyn Plugin>>,
     shutdown: Shutdown,
     until: Until,
 ) -> Result<Exit, Failure> {
-    for planned in topic_plan::plan(&**log, &config.pipelines, &config.log.new_topics).await? {
-        if planned.apply(&**log).await? {
-            tracing::info!(topic = %planned.spec.name, partitions = planned.spec.partitions, "topic created");
-        }
-    }
+    topics(context, config, &*log.log).await?;
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).map_err(|error| {
         Finding::new(Code::Io, "the metrics cannot be registered", "report it").because(error)
@@ -81,9 +79,9 @@ async fn with_log(
         let name = pipeline.spec.name.clone();
         let Some(plugin) = plugins.get(&name) else { continue };
         let ports = Ports {
-            log: Arc::clone(log) as _,
+            log: Arc::clone(&log.log),
             plugin: Arc::clone(plugin),
-            idempotency: Arc::clone(log) as _,
+            idempotency: log.idempotency.clone(),
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
         };
@@ -116,9 +114,28 @@ async fn with_log(
     }
     admin.stop().await;
     if until == Until::CaughtUp && exit == Exit::Done {
-        tell_what_is_left(context, config, log).await;
+        tell_what_is_left(context, config, &*log.log).await;
     }
     Ok(exit)
+}
+
+/// Sees that every topic is there and as it is needed. An embedded log is the host's own: what is
+/// missing is made. A cluster is not: who may make topics there decides on partitions and copies.
+async fn topics(context: &Context, config: &Config, log: &dyn Log) -> Result<(), Failure> {
+    let plan = topic_plan::plan(log, &config.pipelines, &config.log.new_topics).await?;
+    if let LogKind::Kafka(kafka) = &config.log.kind {
+        let (errors, warnings) = topic_check::findings(&plan, kafka)
+            .into_iter()
+            .partition::<Vec<_>, _>(|finding| finding.severity == Severity::Error);
+        warnings.iter().for_each(|warning| context.terminal.show(warning));
+        return if errors.is_empty() { Ok(()) } else { Err(errors.into()) };
+    }
+    for planned in plan {
+        if planned.apply(log).await? {
+            tracing::info!(topic = %planned.spec.name, partitions = planned.spec.partitions, "topic created");
+        }
+    }
+    Ok(())
 }
 
 /// The admin API, which answers until it is stopped: longer than the pipelines, so that one can see
@@ -138,15 +155,13 @@ impl Admin {
 
 async fn serve_admin(
     config: &Config,
-    log: &Arc<EmbeddedLog>,
+    log: &mut HostLog,
     registry: Registry,
     statuses: BTreeMap<String, Arc<PipelineStatus>>,
 ) -> Result<(Admin, SocketAddr), Failure> {
     let unusable = |why: String| {
-        // The texts end with what to do.
-        let (why, fix) = why.rsplit_once(": ").unwrap_or((&why, "correct `host.admin`"));
-        let finding = Finding::new(Code::AdminUnusable, "the admin API cannot be served", fix);
-        Failure::from(finding.because(why))
+        let what = "the admin API cannot be served";
+        Failure::from(Finding::of_text(Code::AdminUnusable, what, &why, "correct `host.admin`"))
     };
     let token = match &config.host.admin_token {
         Some(token) => Token::new(token.expose())
@@ -157,7 +172,7 @@ async fn serve_admin(
     let statuses = Arc::new(statuses);
     let for_readiness = Arc::clone(&statuses);
     let state = AdminState {
-        log: Arc::clone(log) as _,
+        log: Arc::clone(&log.log),
         registry,
         readiness: Arc::new(move || {
             let readiness = |(name, status): (&String, &Arc<PipelineStatus>)| PipelineReadiness {
@@ -175,8 +190,7 @@ async fn serve_admin(
         .await
         .map_err(|error| unusable(error.to_string()))?;
     let address = server.local_addr();
-    log.announce(&address.to_string())
-        .map_err(|error| Failure::log("the admin address cannot be announced", &error))?;
+    log.announce(&address.to_string())?;
     let (stop, mut stopped) = Shutdown::new();
     let task =
         tokio::spawn(async move { server.serve(async move { stopped.requested().await }).await });
@@ -200,11 +214,11 @@ fn report(statuses: &BTreeMap<String, Arc<PipelineStatus>>) -> serde_json::Value
 }
 
 /// What a run that ended by itself has left: retries whose time has not come.
-async fn tell_what_is_left(context: &Context, config: &Config, log: &Arc<EmbeddedLog>) {
+async fn tell_what_is_left(context: &Context, config: &Config, log: &dyn Log) {
     for pipeline in &config.pipelines {
         let name = &pipeline.spec.name;
         // Only a courtesy: the run itself is done.
-        let Ok(lag) = lag::of(&**log, &pipeline.spec, SystemClock.now()).await else { continue };
+        let Ok(lag) = lag::of(log, &pipeline.spec, SystemClock.now()).await else { continue };
         let waiting = match lag.waiting {
             0 => "and no retries wait".to_owned(),
             1 => "1 retry waits for its time and stays for the next run".to_owned(),
@@ -215,13 +229,9 @@ async fn tell_what_is_left(context: &Context, config: &Config, log: &Arc<Embedde
 }
 
 fn stopped(name: &str, error: &PipelineError) -> Finding {
-    let text = error.to_string();
-    // The texts end with what to do.
-    let (why, fix) = match text.rsplit_once(": ") {
-        Some((why, fix)) => (why.to_owned(), fix.to_owned()),
-        None => (text, "remove the reason, then start the host again".to_owned()),
-    };
-    Finding::new(Code::PipelineStopped, format!("pipeline {name} has stopped"), fix).because(why)
+    let what = format!("pipeline {name} has stopped");
+    let otherwise = "remove the reason, then start the host again";
+    Finding::of_text(Code::PipelineStopped, what, &error.to_string(), otherwise)
 }
 
 /// Loads every pipeline's plugin, or says of each what is wrong with it.

@@ -1,7 +1,8 @@
 //! Topic plan: which topics the pipelines need, and what must be made for that.
 //!
 //! Shared by `topics create --pipelines`, `check` and `run`. Sources and outputs come as
-//! `log.new_topics` says, companions as their source is.
+//! `log.new_topics` says, companions as their source is. A topic that is a companion of one pipeline
+//! and the source of another (dead letters that are handled) comes as a companion.
 
 use std::collections::BTreeMap;
 
@@ -41,8 +42,17 @@ pub enum Role {
     Source,
     /// Its outputs go there.
     Output,
-    /// A retry tier or its dead letters.
-    Companion,
+    /// Its dead letters.
+    DeadLetters,
+    /// A retry tier.
+    Tier,
+}
+
+impl Role {
+    /// Whether it is a topic that the host keeps beside a source.
+    pub fn is_companion(self) -> bool {
+        matches!(self, Self::DeadLetters | Self::Tier)
+    }
 }
 
 /// One topic the pipelines need.
@@ -50,8 +60,12 @@ pub enum Role {
 pub struct Planned {
     /// The topic as it is needed.
     pub spec: TopicSpec,
-    /// Why.
+    /// The topic as it is, if it is there.
+    pub there: Option<TopicSpec>,
+    /// Why. A companion that is also something else is a companion.
     pub role: Role,
+    /// Whether some pipeline reads it as a source.
+    pub is_read: bool,
     /// The pipeline that needs it (the first, if several do).
     pub pipeline: String,
     /// What is to be done.
@@ -82,39 +96,83 @@ pub fn plan_beside(
 ) -> Vec<Planned> {
     let there: BTreeMap<Topic, TopicSpec> =
         there.iter().map(|spec| (spec.name.clone(), spec.clone())).collect();
-    let mut planned: BTreeMap<Topic, Planned> = BTreeMap::new();
-    let mut add = |spec: TopicSpec, role: Role, pipeline: &str| {
-        let action = match (there.get(&spec.name), role) {
-            (None, _) => Action::Create,
-            (Some(there), Role::Companion) if there.partitions < spec.partitions => {
-                Action::Grow { from: there.partitions }
-            }
-            (Some(there), Role::Companion) if there.partitions > spec.partitions => {
-                Action::Larger { partitions: there.partitions }
-            }
-            (Some(_), _) => Action::Keep,
-        };
-        let pipeline = pipeline.to_owned();
-        planned.entry(spec.name.clone()).or_insert(Planned { spec, role, pipeline, action });
+    let companions = all_companions(&there, pipelines, new_topics);
+    let as_needed = |name: &Topic| {
+        let made = || companions.get(name).map(|companion| companion.spec.clone());
+        there.get(name).cloned().or_else(made).unwrap_or_else(|| new_topics.spec(name.clone()))
     };
+    let mut planned: BTreeMap<Topic, Planned> = companions.clone();
     for PipelineConfig { spec: pipeline, .. } in pipelines {
-        let as_needed = |name: &Topic| {
-            there.get(name).cloned().unwrap_or_else(|| new_topics.spec(name.clone()))
-        };
-        let sources: Vec<TopicSpec> = pipeline.topics.iter().map(as_needed).collect();
-        for companion in companions::wanted(pipeline, &sources) {
-            add(companion, Role::Companion, &pipeline.name);
-        }
-        for source in sources {
-            add(source, Role::Source, &pipeline.name);
-        }
-        for output in pipeline.outputs.values() {
-            add(as_needed(output), Role::Output, &pipeline.name);
+        let sources = pipeline.topics.iter().map(|topic| (topic, Role::Source));
+        let outputs = pipeline.outputs.values().map(|topic| (topic, Role::Output));
+        for (topic, role) in sources.chain(outputs) {
+            let entry = planned.entry(topic.clone()).or_insert_with(|| {
+                let there = there.get(topic).cloned();
+                let action = if there.is_some() { Action::Keep } else { Action::Create };
+                let (spec, pipeline) = (as_needed(topic), pipeline.name.clone());
+                Planned { spec, there, role, is_read: false, pipeline, action }
+            });
+            entry.is_read |= role == Role::Source;
         }
     }
     let mut planned: Vec<Planned> = planned.into_values().collect();
     planned.sort_by(|a, b| (&a.pipeline, a.role).cmp(&(&b.pipeline, b.role)));
     planned
+}
+
+/// The companions of all pipelines. One that is a source itself has companions as it is made, so
+/// whose source is nobody's companion comes first; there are no more steps than pipelines.
+fn all_companions(
+    there: &BTreeMap<Topic, TopicSpec>,
+    pipelines: &[PipelineConfig],
+    new_topics: &NewTopics,
+) -> BTreeMap<Topic, Planned> {
+    let mut companions: BTreeMap<Topic, Planned> = BTreeMap::new();
+    for _ in pipelines {
+        let before = companions.clone();
+        companions.clear();
+        for PipelineConfig { spec: pipeline, .. } in pipelines {
+            let as_needed = |name: &Topic| {
+                let made = || before.get(name).map(|companion| companion.spec.clone());
+                there.get(name).cloned().or_else(made)
+            };
+            let source =
+                |name: &Topic| as_needed(name).unwrap_or_else(|| new_topics.spec(name.clone()));
+            let sources: Vec<TopicSpec> = pipeline.topics.iter().map(source).collect();
+            let is_dead_letters = |name: &Topic| {
+                let of = |source| pipeline.dead_letter.topic.topic(source, &pipeline.group, None);
+                pipeline.topics.iter().any(|source| of(source) == *name)
+            };
+            for spec in companions::wanted(pipeline, &sources) {
+                let role = if is_dead_letters(&spec.name) { Role::DeadLetters } else { Role::Tier };
+                let there = there.get(&spec.name).cloned();
+                let action = companion_action(there.as_ref(), &spec);
+                let pipeline = pipeline.name.clone();
+                let planned = Planned { spec, there, role, is_read: false, pipeline, action };
+                companions.entry(planned.spec.name.clone()).or_insert(planned);
+            }
+        }
+        let specs = |planned: &BTreeMap<Topic, Planned>| {
+            planned.values().map(|planned| planned.spec.clone()).collect::<Vec<_>>()
+        };
+        if specs(&before) == specs(&companions) {
+            break;
+        }
+    }
+    companions
+}
+
+fn companion_action(there: Option<&TopicSpec>, wanted: &TopicSpec) -> Action {
+    match there {
+        None => Action::Create,
+        Some(there) if there.partitions < wanted.partitions => {
+            Action::Grow { from: there.partitions }
+        }
+        Some(there) if there.partitions > wanted.partitions => {
+            Action::Larger { partitions: there.partitions }
+        }
+        Some(_) => Action::Keep,
+    }
 }
 
 impl Planned {

@@ -69,15 +69,37 @@ fn the_page_has_every_key_in_its_table_and_no_other() {
     assert_eq!(page.len(), code.len(), "a table of the page is not in raw.rs: {page:?}");
 }
 
+/// The examples: lines that are indented, apart from one another by lines that are not.
+fn examples() -> Vec<String> {
+    let mut examples = vec![String::new()];
+    for line in PAGE.lines() {
+        match (line.strip_prefix("    "), examples.last_mut()) {
+            (Some(line), Some(example)) => *example = format!("{example}{line}\n"),
+            (None, Some(example)) if !line.is_empty() && !example.is_empty() => {
+                examples.push(String::new());
+            }
+            _ => {}
+        }
+    }
+    examples.retain(|example| !example.is_empty());
+    examples
+}
+
 #[test]
-fn the_example_of_the_page_is_taken() {
-    let lines = PAGE.lines().filter_map(|line| line.strip_prefix("    "));
-    let example = lines.fold(String::new(), |text, line| text + line + "\n");
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("millstream.toml");
-    std::fs::write(&file, &example).expect("written");
-    let config = config::load_with(Path::new(&file), &|_| None);
-    let config = config.unwrap_or_else(|findings| panic!("{findings:?}\n{example}"));
-    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
-    assert_eq!(config.pipelines.len(), 1, "{example}");
+fn the_examples_of_the_page_are_taken() {
+    let examples = examples();
+    assert_eq!(examples.len(), 2, "the whole file, and Kafka: {examples:?}");
+    for example in examples {
+        if !cfg!(feature = "kafka") && example.contains("\"kafka\"") {
+            continue;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("millstream.toml");
+        std::fs::write(&file, &example).expect("written");
+        let config = config::load_with(Path::new(&file), &|_| Some("from outside".to_owned()));
+        let config = config.unwrap_or_else(|findings| panic!("{findings:?}\n{example}"));
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        let pipelines = example.matches("[pipelines.").count();
+        assert_eq!(config.pipelines.len(), pipelines, "{example}");
+    }
 }

@@ -124,7 +124,7 @@ async fn life(world: &World, orders: &mut watch::Receiver<Order>, draw: &mut Dra
     let ports = Ports {
         log,
         plugin: Arc::new(ScriptedPlugin::new(world.history.clone(), id)),
-        idempotency: store,
+        idempotency: Some(store),
         clock: Arc::new(world.cluster.clock(skew)),
         metrics,
     };

@@ -161,6 +161,7 @@ fn topic(name: &Topic, partitions: u32, message_bytes_max: usize) -> TopicSpec {
         retention_bytes: None,
         message_bytes_max,
         append_time: false,
+        replication: None,
     }
 }
 
@@ -278,6 +279,10 @@ fn draw_spec(draw: &mut Draw, sources: &[TopicSpec]) -> PipelineSpec {
         dead_letter: DeadLetterSpec { topic: template("{topic}.dlq", false), retention: None },
         idempotency: draw_idempotency(draw),
         commit_interval: millis(draw, 1, 800),
+        transaction_interval: match draw.chance(500) {
+            true => Duration::ZERO,
+            false => millis(draw, 1, 300),
+        },
         drain: millis(draw, 50, 5_000),
     }
 }

@@ -61,6 +61,7 @@ async fn every_other_call_says_the_same_as_the_log_itself() {
         retention: Some(std::time::Duration::from_millis(1_500)),
         retention_bytes: Some(u64::MAX),
         append_time: true,
+        replication: None,
         ..topic("odd/ name?#%é")
     };
     log.create_topic(odd.clone()).await.expect("created");
@@ -134,8 +135,12 @@ async fn a_large_append_goes_in_chunks_and_answers_in_order() {
 async fn nobody_joins_a_group_beside_a_running_host() {
     let running = run_plain().await;
     let log = connected(&running).await;
-    let subscription =
-        Subscription { pipeline: "p".to_owned(), group: "g".to_owned(), topics: Vec::new() };
+    let subscription = Subscription {
+        pipeline: "p".to_owned(),
+        group: "g".to_owned(),
+        topics: Vec::new(),
+        ..Subscription::default()
+    };
     let Err(LogError::Fatal(text)) = log.consumer(subscription).await else {
         panic!("it must be refused")
     };

@@ -70,6 +70,7 @@ fn topic_spec(name: &str) -> TopicSpec {
         retention_bytes: None,
         message_bytes_max: 1 << 20,
         append_time: true,
+        replication: None,
     }
 }
 
@@ -168,6 +169,7 @@ fn spec() -> PipelineSpec {
         },
         idempotency: None,
         commit_interval: Duration::from_secs(1),
+        transaction_interval: Duration::ZERO,
         drain: Duration::from_secs(1),
     }
 }

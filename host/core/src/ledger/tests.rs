@@ -174,3 +174,14 @@ proptest! {
         prop_assert_eq!(ledger.next(), ledger.position(), "all settled, all committed");
     }
 }
+
+#[test]
+fn a_range_that_is_delivered_again_with_gaps_stays_one_range() {
+    let commit = Commit { next: 0, settled_above: vec![2..39], attempts: vec![] };
+    let mut ledger = Ledger::restore(&commit);
+    ledger.deliver(0, 0);
+    ledger.deliver(9, 0);
+    // Offset 10 is a gap.
+    ledger.read_to(11);
+    assert_eq!(ledger.commit(1).settled_above, vec![9..39], "one range, so one is enough");
+}

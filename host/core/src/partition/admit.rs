@@ -5,7 +5,6 @@ use bytes::Bytes;
 use crate::idempotency::Scope;
 use crate::in_hand::InHand;
 use crate::lane::WaitsFor;
-use crate::outcome::Outcome;
 use crate::pipeline_spec::{Delivery, MissingKey};
 
 use super::PartitionTask;
@@ -40,10 +39,9 @@ impl PartitionTask {
                 }
                 None if idempotency.missing == MissingKey::Handle => {}
                 None => {
-                    let reason =
-                        format!("the message has no idempotency key ({:?})", idempotency.key);
-                    self.fail_for_good(item, &Outcome::Reject { reason });
-                    return;
+                    // Not at once: it has its place in its lane like any other.
+                    let why = format!("the message has no idempotency key ({:?})", idempotency.key);
+                    item.refused = Some(why);
                 }
             }
         }
@@ -61,7 +59,7 @@ impl PartitionTask {
         let scope =
             Scope { group: context.spec.group.as_str().into(), partition: self.partition.clone() };
         self.lookups.push(Box::pin(async move {
-            let store = &context.ports.idempotency;
+            let store = context.store()?;
             let turns = context
                 .until_available("idempotency lookup", || {
                     store.lookup(&scope, &keys, context.ports.clock.now())

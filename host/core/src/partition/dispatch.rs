@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::attempt::Work;
 use crate::dedupe::Decision;
-use crate::in_hand::InHand;
+use crate::in_hand::{InHand, ReadFrom};
 use crate::lane::{LaneId, WaitsFor};
+use crate::outcome::Outcome;
 
 use super::PartitionTask;
 
@@ -19,6 +20,20 @@ const BATCH_MESSAGES_MAX: usize = 256;
 
 /// Cheap attempts are not spread over workers below so many messages a batch.
 const BATCH_MESSAGES_CHEAP: usize = 32;
+
+/// So many lanes beyond the window are passed over for a batch that has something already.
+const LANES_BEYOND_MAX: usize = 64;
+
+/// Why no more was taken of a lane.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// All of it, or enough.
+    Taken,
+    /// The next one waits for a claim, or for the store's answer.
+    Claim,
+    /// The next one is beyond the window.
+    Beyond,
+}
 
 impl PartitionTask {
     /// Gives ready messages to workers, as many batches as there are workers.
@@ -46,33 +61,50 @@ impl PartitionTask {
     fn form_batch(&mut self) -> Vec<(LaneId, InHand)> {
         let most = self.batch_messages_max();
         let mut batch = Vec::new();
-        while batch.len() < most {
+        let mut beyond = Vec::new();
+        while batch.len() < most && (batch.is_empty() || beyond.len() < LANES_BEYOND_MAX) {
             let Some(lane) = self.lanes.next_ready() else { break };
             let before = batch.len();
-            let waits = self.take_from(lane, most, &mut batch);
-            match (batch.len() > before, waits) {
+            let stop = self.take_from(lane, most, &mut batch);
+            match (batch.len() > before, stop) {
                 // It stays busy until the batch is back, and is looked at again then.
                 (true, _) => {}
-                (false, true) => self.lanes.wait(lane, Vec::new(), WaitsFor::Claim),
-                (false, false) => self.lanes.hand_back(lane, Vec::new()),
+                (false, Stop::Claim) => self.lanes.wait(lane, Vec::new(), WaitsFor::Claim),
+                (false, Stop::Beyond) => beyond.push(lane),
+                (false, Stop::Taken) => self.lanes.hand_back(lane, Vec::new()),
             }
+        }
+        for lane in beyond {
+            // Ready, but not yet: what lies below it comes first.
+            self.lanes.hand_back(lane, Vec::new());
         }
         batch
     }
 
-    /// Takes messages of a lane as long as they may be attempted. Returns whether the next one has
-    /// to wait for a claim or for the store's answer.
-    fn take_from(&mut self, lane: LaneId, most: usize, batch: &mut Vec<(LaneId, InHand)>) -> bool {
+    /// Takes messages of a lane as long as they may be attempted.
+    fn take_from(&mut self, lane: LaneId, most: usize, batch: &mut Vec<(LaneId, InHand)>) -> Stop {
         while batch.len() < most {
-            let Some(head) = self.lanes.head(lane) else { return false };
+            let Some(head) = self.lanes.head(lane) else { return Stop::Taken };
+            let last = self.window.last(self.source.next());
+            if head.read_from == ReadFrom::Source
+                && last.is_some_and(|last| head.message.offset > last)
+            {
+                return Stop::Beyond;
+            }
+            if let Some(reason) = head.refused.clone() {
+                if let Some(item) = self.lanes.pop(lane) {
+                    self.fail_for_good(item, &Outcome::Reject { reason });
+                }
+                continue;
+            }
             let decision = match &head.key {
                 Some(key) => self.claims.decide(key, head.holder(), lane),
                 None => Decision::Attempt,
             };
             if decision == Decision::Wait {
-                return true;
+                return Stop::Claim;
             }
-            let Some(item) = self.lanes.pop(lane) else { return false };
+            let Some(item) = self.lanes.pop(lane) else { return Stop::Taken };
             match decision {
                 Decision::Attempt => batch.push((lane, item)),
                 Decision::Duplicate(of) => self.drop_duplicate(item, of),
@@ -80,10 +112,10 @@ impl PartitionTask {
                     self.metrics.already_handled.inc();
                     self.settle_unattempted(item);
                 }
-                Decision::Wait => return true,
+                Decision::Wait => return Stop::Claim,
             }
         }
-        false
+        Stop::Taken
     }
 
     fn drop_duplicate(&mut self, item: InHand, of: u64) {

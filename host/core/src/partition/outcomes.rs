@@ -144,6 +144,9 @@ impl PartitionTask {
         if matches!(one.ending, Ending::Retry(_)) {
             self.tiers.writing(one.item.context.turn);
         }
+        if one.item.read_from == ReadFrom::Source {
+            self.window.decided(one.item.message.offset);
+        }
         self.output_bytes += settle::output_bytes(std::slice::from_ref(&one));
         self.outbox.push(one);
     }
@@ -153,6 +156,7 @@ impl PartitionTask {
         let mut appending = if self.context.spec.delivery == Delivery::ExactlyOnce {
             if !self.appending.is_empty()
                 || (self.outbox.is_empty() && !self.commit_is_due(draining))
+                || !(draining || self.may_transact())
             {
                 return Ok(());
             }
@@ -179,6 +183,12 @@ impl PartitionTask {
             std::task::Poll::Pending => self.appending.push(appending),
         }
         Ok(())
+    }
+
+    /// Whether it is time for a transaction, or nothing more comes in to wait for.
+    fn may_transact(&self) -> bool {
+        let all_in_outbox = self.share.is_paused() && self.out == 0 && !self.lanes.any_ready();
+        all_in_outbox || Instant::now() >= self.transact_at
     }
 
     pub(super) fn on_acknowledged(&mut self, acknowledged: Acknowledged) {
@@ -218,6 +228,8 @@ impl PartitionTask {
             self.leave(item, done);
         }
         if let Some(committed) = committed {
+            let half = self.context.spec.transaction_interval / 2;
+            self.transact_at = self.context.transaction_tick(Instant::now() + half);
             self.on_committed(committed);
         }
     }
@@ -234,6 +246,9 @@ impl PartitionTask {
 
     /// Settles a message for which nothing had to be done.
     pub(super) fn settle_unattempted(&mut self, item: InHand) {
+        if item.read_from == ReadFrom::Source {
+            self.window.decided(item.message.offset);
+        }
         self.tiers.left(item.context.turn, item.read_from);
         self.leave(item, false);
     }

@@ -89,6 +89,7 @@ impl PartitionTask {
                 self.metrics.superseded.inc();
             }
         }
+        self.window.restore(&self.source);
         self.committed = commit.next;
         self.last_commits = self.commits();
         if is_new {

@@ -193,6 +193,7 @@ async fn a_topic_that_does_not_exist_cannot_be_subscribed() {
         pipeline: "orders".to_owned(),
         group: "g".to_owned(),
         topics: vec!["missing".into()],
+        ..Subscription::default()
     };
     let Err(LogError::Fatal(text)) = log.consumer(subscription).await else { panic!() };
     assert!(text.contains("orders") && text.contains("missing"), "{text}");

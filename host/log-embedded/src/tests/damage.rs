@@ -251,7 +251,10 @@ async fn a_file_that_is_missing_is_refused() {
             // Without `format` the folder is not known to be ours, which is as good.
             Err(OpenError::NotOurs { .. }) => Outcome::RefusedToOpen,
             opened => {
-                drop(opened);
+                if let Ok(log) = opened {
+                    // Dropped, it would let go of the folder in its own time.
+                    log.close().await;
+                }
                 check(copied.path()).await
             }
         };

@@ -8,12 +8,13 @@ use millstream_sandbox::Sandbox;
 
 use crate::access;
 use crate::commands::Context;
-use crate::config::{Config, summary};
+use crate::config::{Config, LogKind, summary};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding, Severity};
 use crate::orphans;
 use crate::plugin_file;
-use crate::topic_plan::{self, Action, Role};
+use crate::topic_check;
+use crate::topic_plan::{self, Action, Planned};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -96,32 +97,10 @@ async fn log(
     }
     let access = access::open(context, &place).await?;
     let log = &*access.log;
-    for planned in topic_plan::plan(log, &config.pipelines, &config.log.new_topics).await? {
-        let (name, pipeline) = (&planned.spec.name, &planned.pipeline);
-        match (planned.action, planned.role) {
-            (Action::Keep, _) | (Action::Create, Role::Companion) => {}
-            (Action::Create, _) => {
-                let partitions = planned.spec.partitions;
-                context.terminal.say(&format!(
-                    "topic {name} of pipeline {pipeline} would be created with {partitions} \
-                     partitions"
-                ));
-            }
-            (Action::Grow { from }, _) => context.terminal.say(&format!(
-                "companion topic {name} would grow from {from} to {} partitions",
-                planned.spec.partitions
-            )),
-            (Action::Larger { partitions }, _) => {
-                let what = format!(
-                    "companion topic {name} has {partitions} partitions, its source {}",
-                    planned.spec.partitions
-                );
-                let why = "messages in partitions that the source does not have are not read";
-                let fix = "give the source as many partitions, or name the companions anew";
-                let finding = Finding::new(Code::Topic, what, fix).because(why);
-                findings.push(finding.at(format!("pipeline {pipeline}")).warning());
-            }
-        }
+    let plan = topic_plan::plan(log, &config.pipelines, &config.log.new_topics).await?;
+    match &config.log.kind {
+        LogKind::Embedded { .. } => would_be_made(context, &plan, findings),
+        LogKind::Kafka(kafka) => findings.extend(topic_check::findings(&plan, kafka)),
     }
     for pipeline in &config.pipelines {
         let found = orphans::find(log, &pipeline.spec).await;
@@ -130,4 +109,26 @@ async fn log(
         );
     }
     Ok(())
+}
+
+/// What a run on the embedded log would make; it makes companions without a word.
+fn would_be_made(context: &Context, plan: &[Planned], findings: &mut Vec<Finding>) {
+    for planned in plan {
+        let (name, pipeline) = (&planned.spec.name, &planned.pipeline);
+        let partitions = planned.spec.partitions;
+        match planned.action {
+            Action::Create if !planned.role.is_companion() => {
+                context.terminal.say(&format!(
+                    "topic {name} of pipeline {pipeline} would be created with {partitions} \
+                     partitions"
+                ));
+            }
+            Action::Grow { from } => context.terminal.say(&format!(
+                "companion topic {name} would grow from {from} to {partitions} partitions"
+            )),
+            Action::Keep | Action::Create | Action::Larger { .. } => {}
+        }
+        let place = format!("pipeline {pipeline}");
+        findings.extend(topic_check::larger(planned).map(|finding| finding.at(place)));
+    }
 }

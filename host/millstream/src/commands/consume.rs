@@ -64,9 +64,7 @@ pub async fn run(context: &Context, args: ConsumeArgs) -> Result<Exit, Failure> 
             return Ok(Exit::Done);
         }
         if before == left {
-            access.close().await;
-            tokio::time::sleep(FOLLOW_WAIT).await;
-            access = access::open(context, &place).await?;
+            access = access.wait(context, &place, FOLLOW_WAIT).await?;
         }
         extend(&*access.log, &mut readings).await?;
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use millstream_core::clock::{SystemClock, WallClock as _};
+use millstream_core::log::Log;
 
 use crate::access;
 use crate::commands::Context;
@@ -52,8 +53,10 @@ pub async fn run(context: &Context, args: LagArgs) -> Result<Exit, Failure> {
         let finding = Finding::new(Code::Usage, what, fix);
         return Err(finding.at(config.file.display()).into());
     }
+    let place = context.place()?;
+    let mut access = access::open(context, &place).await?;
     loop {
-        let lags = look(context, &config).await?;
+        let lags = look(&*access.log, &config).await?;
         if args.json {
             table::print_json(&context.terminal, &lags)?;
         } else {
@@ -63,20 +66,18 @@ pub async fn run(context: &Context, args: LagArgs) -> Result<Exit, Failure> {
         if !args.watch {
             return Ok(Exit::Done);
         }
-        tokio::time::sleep(WATCH_INTERVAL).await;
+        access = access.wait(context, &place, WATCH_INTERVAL).await?;
     }
 }
 
-async fn look(context: &Context, config: &Config) -> Result<Vec<PipelineLag>, Failure> {
-    let access = access::open(context, &context.place()?).await?;
+async fn look(log: &dyn Log, config: &Config) -> Result<Vec<PipelineLag>, Failure> {
     let now = SystemClock.now();
     let mut lags = Vec::with_capacity(config.pipelines.len());
     for pipeline in &config.pipelines {
         let what = || format!("the lag of pipeline {} cannot be told", pipeline.spec.name);
-        let lag = lag::of(&*access.log, &pipeline.spec, now).await;
+        let lag = lag::of(log, &pipeline.spec, now).await;
         lags.push(lag.map_err(|error| Failure::log(what(), &error))?);
     }
-    access.close().await;
     Ok(lags)
 }
 

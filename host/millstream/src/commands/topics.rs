@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use crate::access;
 use crate::commands::Context;
-use crate::config::summary;
-use crate::config::topic_problem;
+use crate::config::{LogKind, summary, topic_problem};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding};
 use crate::table::{self, Column};
+use crate::topic_check;
 use crate::topic_plan::{self, Action};
 
 /// Most partitions of a topic, as in `log.new_topics`.
@@ -192,7 +192,7 @@ async fn create_all(context: &Context, args: &CreateArgs) -> Result<Exit, Failur
     let config = context.config()?;
     let access = access::open(context, &context.place()?).await?;
     let plan = topic_plan::plan(&*access.log, &config.pipelines, &config.log.new_topics).await?;
-    for planned in plan {
+    for planned in &plan {
         let (name, partitions) = (&planned.spec.name, partitions_text(planned.spec.partitions));
         let would = if args.dry_run { "would be " } else { "" };
         let line = match planned.action {
@@ -204,6 +204,12 @@ async fn create_all(context: &Context, args: &CreateArgs) -> Result<Exit, Failur
             planned.apply(&*access.log).await?;
         }
         context.terminal.print(&line)?;
+    }
+    if let LogKind::Kafka(kafka) = &config.log.kind {
+        // What is missing was made just now, or would be; settings of what is there are not changed.
+        for finding in topic_check::unchanged(&plan, kafka) {
+            context.terminal.show(&finding.warning());
+        }
     }
     Ok(Exit::Done)
 }
@@ -243,8 +249,9 @@ async fn describe(context: &Context, topic: &str, json: bool) -> Result<Exit, Fa
     });
     let largest = summary::size(spec.message_bytes_max);
     let time = if spec.append_time { "the log's" } else { "the message's own" };
+    let copies = spec.replication.map_or(String::new(), |n| format!("; copies {n}"));
     context.terminal.print(&format!(
-        "topic {topic}: kept {kept}{bytes}; largest message {largest}; time is {time}"
+        "topic {topic}: kept {kept}{bytes}; largest message {largest}; time is {time}{copies}"
     ))?;
     let columns = [
         Column::Number("partition"),

@@ -16,14 +16,23 @@ use toml::de::{DeTable, DeValue};
 use crate::config::raw::RawConfig;
 use crate::config::unknown_key;
 use crate::finding::{Code, Finding, SourceSpan};
+use crate::kafka;
 
 /// Largest configuration file: a larger one is some other file given by mistake.
 pub(crate) const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Largest file that `${file:…}` takes in: it is meant for a secret.
 pub(crate) const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// The key whose value is a secret by itself, even when it is written into the file.
-const SECRET_KEY: &str = "host.admin_token";
+/// Words in a line that does not parse, behind which a secret may stand.
+const SECRET_WORDS: [&str; 4] = ["admin_token", "passphrase", "password", "secret"];
+/// Where properties of a client stand, whose values may be secrets.
+const CLIENT: &str = "log.client.";
+
+/// Whether the value of this key is a secret by itself, even when it is written into the file.
+fn holds_secret(path: &str) -> bool {
+    let property = path.strip_prefix(CLIENT).map(|name| name.trim_matches('"'));
+    path == "host.admin_token" || property.is_some_and(kafka::is_secret)
+}
 
 /// Where variables come from: the process's environment, or a test's.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -43,6 +52,8 @@ pub(crate) struct Document {
     spans: BTreeMap<String, Spans>,
     /// Key paths whose value came from a variable or a file: never shown.
     substituted: BTreeSet<String>,
+    /// Lines, from 1, with a secret that is written into the file: never shown.
+    secret_lines: BTreeSet<usize>,
 }
 
 impl Document {
@@ -66,6 +77,7 @@ impl Document {
             text: text.clone(),
             spans: BTreeMap::new(),
             substituted: BTreeSet::new(),
+            secret_lines: BTreeSet::new(),
         };
         let mut findings = Vec::new();
         document.walk_table("", root.get_mut(), environment, &mut findings);
@@ -146,7 +158,18 @@ impl Document {
         for (key, value) in table.iter_mut() {
             let path = join(prefix, key.get_ref());
             self.walk_value(&path, key.span(), value, environment, findings);
+            if holds_secret(&path) && !self.is_substituted(&path) {
+                self.hide(value.span());
+            }
         }
+    }
+
+    /// Remembers the lines of a secret that is written out; a reference to one may be shown.
+    fn hide(&mut self, secret: Range<usize>) {
+        let line = |at: usize| {
+            self.text.get(..at).unwrap_or_default().bytes().filter(|b| *b == b'\n').count() + 1
+        };
+        self.secret_lines.extend(line(secret.start)..=line(secret.end));
     }
 
     fn walk_value(
@@ -209,26 +232,20 @@ impl Document {
                 error.message()
             };
             let what = format!("`{path}` has the wrong type");
-            let fix = "write it as shown in docs/errors/MS1004.md";
+            let fix = if path.starts_with(CLIENT) {
+                "write the property's whole name in quotes: `\"security.protocol\" = \"SASL_SSL\"`"
+            } else {
+                "write it as shown in docs/errors/MS1004.md"
+            };
             Finding::new(Code::WrongShape, what, fix).because(why)
         };
         finding.at_source(self.source_span(span))
     }
 
-    /// A place in the file; a line that holds a token in plain text is not shown.
+    /// A place in the file; a line that holds a secret in plain text is not shown.
     fn source_span(&self, range: Range<usize>) -> SourceSpan {
         let place = SourceSpan::new(&self.file, &self.text, range);
-        let secret = self.spans.get(SECRET_KEY).and_then(|s| self.text.get(s.value.clone()));
-        match secret {
-            Some(secret) if !secret.contains("${") && place.text.contains(secret) => SourceSpan {
-                text: "(this line holds a secret)".to_owned(),
-                column: 1,
-                width: 1,
-                skipped: 0,
-                ..place
-            },
-            _ => place,
-        }
+        if self.secret_lines.contains(&place.line) { place.hidden() } else { place }
     }
 }
 
@@ -246,8 +263,11 @@ pub(crate) fn join(prefix: &str, key: &str) -> String {
 fn syntax_finding(file: &Path, text: &str, error: &toml::de::Error) -> Finding {
     let fix = "correct the line; https://toml.io shows how TOML is written";
     let finding = Finding::new(Code::ConfigSyntax, "the file is not valid TOML", fix);
-    let span = error.span().unwrap_or_default();
-    finding.because(error.message()).at_source(SourceSpan::new(file, text, span))
+    let place = SourceSpan::new(file, text, error.span().unwrap_or_default());
+    let line = text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
+    let may_hold_secret = SECRET_WORDS.iter().any(|word| line.contains(word));
+    let place = if may_hold_secret { place.hidden() } else { place };
+    finding.because(error.message()).at_source(place)
 }
 
 fn missing_field(message: &str) -> Option<&str> {

@@ -1,4 +1,4 @@
-//! Names of pipelines, topics, groups and outputs: what is allowed, so that Kafka, metrics and
+//! Names of pipelines, topics, groups, outputs and hosts: what is allowed, so that Kafka, metrics and
 //! folders take them all.
 
 use crate::config::bounds::Checker;
@@ -6,7 +6,7 @@ use crate::finding::{Code, Finding};
 
 /// Longest name of a topic (Kafka's own limit) or group (it may be part of a topic's name).
 pub(crate) const TOPIC_CHARS_MAX: usize = 249;
-/// Longest name of a pipeline or output: it stands in metric labels and log lines.
+/// Longest name of a pipeline, output or host: it stands in metric labels and log lines.
 pub(crate) const NAME_CHARS_MAX: usize = 64;
 
 /// What is wrong with a topic's name, if anything is: Kafka's rules.
@@ -29,15 +29,23 @@ pub fn topic_problem(name: &str) -> Option<String> {
 }
 
 fn name_problem(name: &str) -> Option<String> {
+    short_problem(name, &['_', '-'], "letters, digits, `_` and `-` are allowed")
+}
+
+/// What is wrong with a host's id, if anything is. Names of machines and pods go.
+pub fn host_problem(id: &str) -> Option<String> {
+    short_problem(id, &['.', '_', '-'], "letters, digits, `.`, `_` and `-` are allowed")
+}
+
+fn short_problem(name: &str, marks: &[char], allowed: &str) -> Option<String> {
     if name.is_empty() {
         return Some("it is empty".to_owned());
     }
     if name.len() > NAME_CHARS_MAX {
         return Some(format!("it has {} characters, at most {NAME_CHARS_MAX} go", name.len()));
     }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let bad = name.chars().find(|c| !allowed(*c))?;
-    Some(format!("it has {bad:?} in it; letters, digits, `_` and `-` are allowed"))
+    let bad = name.chars().find(|c| !c.is_ascii_alphanumeric() && !marks.contains(c))?;
+    Some(format!("it has {bad:?} in it; {allowed}"))
 }
 
 /// What a name is for.
@@ -51,6 +59,8 @@ pub(crate) enum Kind {
     Pipeline,
     /// An output; the name is a key.
     Output,
+    /// A host's id.
+    Host,
 }
 
 impl Checker<'_> {
@@ -61,13 +71,14 @@ impl Checker<'_> {
             Kind::Group => ("a consumer group", topic_problem(name)),
             Kind::Pipeline => ("a pipeline", name_problem(name)),
             Kind::Output => ("an output", name_problem(name)),
+            Kind::Host => ("a host", host_problem(name)),
         };
         let Some(why) = problem else { return true };
         let shown = self.document.shown(path, name);
         let what = format!("{shown} is not a name for {word}");
         let finding = Finding::new(Code::BadName, what, "choose another name").because(why);
         match kind {
-            Kind::Topic | Kind::Group => self.value(finding, path),
+            Kind::Topic | Kind::Group | Kind::Host => self.value(finding, path),
             Kind::Pipeline | Kind::Output => self.key(finding, path),
         }
         false

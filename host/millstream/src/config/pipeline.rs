@@ -17,10 +17,12 @@ use crate::config::bounds::{Bounds, Checker};
 use crate::config::checked::{PipelineConfig, RETENTION, Setting};
 use crate::config::document::join;
 use crate::config::limits;
+use crate::config::log::LogKind;
 use crate::config::names::Kind;
 use crate::config::raw::{
-    RawCapabilities, RawDeadLetter, RawIdempotency, RawPipeline, RawRetry, RawSource,
+    RawCapabilities, RawCommit, RawDeadLetter, RawIdempotency, RawPipeline, RawRetry, RawSource,
 };
+use crate::config::summary;
 use crate::finding::{Code, Finding};
 
 /// Most delays of a pipeline: each different one is a topic with the source's partitions.
@@ -33,13 +35,19 @@ const INSTANCES_DEFAULT_MAX: u32 = 16;
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Checks one pipeline. `grouped` are the topics that several groups read.
+/// How often transactions are committed if nothing is said, where a transaction is costly: each
+/// takes some round trips, and outputs are seen that much later.
+const TRANSACTION_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Checks one pipeline, which reads and writes `log`. `grouped` are the topics that several groups
+/// read.
 pub(super) fn check(
     checker: &mut Checker<'_>,
     path: &str,
     name: String,
     raw: RawPipeline,
     grouped: &BTreeSet<String>,
+    log: &LogKind,
 ) -> PipelineConfig {
     checker.name(path, &name, Kind::Pipeline);
     let (topics, group, start) = source(checker, path, &name, raw.source);
@@ -62,6 +70,8 @@ pub(super) fn check(
     );
     let outputs = outputs(checker, path, raw.outputs);
     let flight = join(path, "in_flight");
+    let (commit_interval, transaction_interval) =
+        commit(checker, &join(path, "commit"), raw.commit, delivery, log);
     let spec = PipelineSpec {
         group,
         topics,
@@ -103,27 +113,10 @@ pub(super) fn check(
         dead_letter: dead_letter(checker, &join(path, "dead_letter"), raw.dead_letter, shared),
         idempotency: raw
             .idempotency
-            .map(|raw| idempotency(checker, &join(path, "idempotency"), raw, delivery)),
-        commit_interval: checker.duration(
-            &join(&join(path, "commit"), "interval"),
-            raw.commit.interval.as_deref(),
-            Duration::from_millis(250),
-            Bounds {
-                min: (Duration::from_millis(1), "1ms"),
-                max: (Duration::from_secs(60), "1m"),
-                reason: "a commit is a write, and a crash repeats what was handled since the last",
-            },
-        ),
-        drain: checker.duration(
-            &join(path, "drain"),
-            raw.drain.as_deref(),
-            Duration::from_secs(10),
-            Bounds {
-                min: (Duration::from_millis(100), "100ms"),
-                max: (Duration::from_secs(600), "10m"),
-                reason: "running handlers need some time, and a stop must end",
-            },
-        ),
+            .map(|raw| idempotency(checker, &join(path, "idempotency"), raw, delivery, log)),
+        commit_interval,
+        transaction_interval,
+        drain: drain(checker, &join(path, "drain"), raw.drain.as_deref(), log),
         name,
     };
     PipelineConfig {
@@ -132,6 +125,61 @@ pub(super) fn check(
         limits: limits::check(checker, &join(path, "limits"), &raw.limits),
         settings: settings(checker, path, raw.capabilities),
     }
+}
+
+/// How often is committed, and how often a transaction is where it gathers outcomes.
+fn commit(
+    checker: &mut Checker<'_>,
+    path: &str,
+    raw: RawCommit,
+    delivery: Delivery,
+    log: &LogKind,
+) -> (Duration, Duration) {
+    let interval = checker.duration(
+        &join(path, "interval"),
+        raw.interval.as_deref(),
+        Duration::from_millis(250),
+        Bounds {
+            min: (Duration::from_millis(1), "1ms"),
+            max: (Duration::from_secs(60), "1m"),
+            reason: "a commit is a write, and a crash repeats what was handled since the last",
+        },
+    );
+    let transaction = match (log, delivery) {
+        (LogKind::Kafka(_), Delivery::ExactlyOnce) if raw.interval.is_some() => interval,
+        (LogKind::Kafka(_), Delivery::ExactlyOnce) => TRANSACTION_INTERVAL,
+        _ => Duration::ZERO,
+    };
+    (interval, transaction)
+}
+
+/// How long a drain may take. A member that drains longer than the group waits for it is put out, and
+/// what it drained is handled again by the next owner.
+fn drain(checker: &mut Checker<'_>, path: &str, text: Option<&str>, log: &LogKind) -> Duration {
+    let wanted = checker.duration(
+        path,
+        text,
+        Duration::from_secs(10),
+        Bounds {
+            min: (Duration::from_millis(100), "100ms"),
+            max: (Duration::from_secs(600), "10m"),
+            reason: "running handlers need some time, and a stop must end",
+        },
+    );
+    let LogKind::Kafka(kafka) = log else { return wanted };
+    let most = kafka.poll_interval_max / 2;
+    if wanted <= most {
+        return wanted;
+    }
+    let (wanted, shown) = (summary::duration(wanted), summary::duration(most));
+    let what = format!("`{path}` is cut to {shown}");
+    let why = format!(
+        "half of the client property `max.poll.interval.ms` is less than {wanted}, and who drains \
+         longer is put out of the group"
+    );
+    let fix = format!("set `drain = \"{shown}\"`, or a larger `max.poll.interval.ms`");
+    checker.value(Finding::new(Code::BadValue, what, fix).because(why).warning(), path);
+    most
 }
 
 fn source(
@@ -293,7 +341,15 @@ fn idempotency(
     path: &str,
     raw: RawIdempotency,
     delivery: Delivery,
+    log: &LogKind,
 ) -> IdempotencySpec {
+    if log.is_kafka() {
+        let what = format!("`{path}` does not go with `log.kind = \"kafka\"`");
+        let why = "idempotency keys need the embedded log in this version";
+        let fix = "take the table out, and let who reads the outputs bear a repetition; \
+                   `delivery = \"exactly_once\"` keeps those of a crash away";
+        checker.key(Finding::new(Code::Unsupported, what, fix).because(why), path);
+    }
     if delivery == Delivery::AtMostOnce {
         let what = format!("`{path}` does nothing with `delivery = \"at_most_once\"`");
         let why = "a message is committed before it is handled, so no mark can be relied on";

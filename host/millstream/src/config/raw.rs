@@ -29,31 +29,43 @@ pub(crate) struct RawConfig {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawHost {
-    /// Folder of the embedded log, compiled plugins and the admin token, relative to the file's
-    /// folder. Default `data`.
+    /// Folder of the embedded log, compiled plugins, the admin token and the host's id, relative to
+    /// the file's folder. Default `data`.
     pub data_dir: Option<String>,
     /// Address of metrics, health and API. Default `127.0.0.1:9464`; anything but loopback needs
     /// `admin_token`.
     pub admin: Option<String>,
     /// What a caller of the API must show. Default: made at start, in `<data_dir>/admin.token`.
     pub admin_token: Option<String>,
+    /// Kafka: names this host among those alive, and again after a restart. Two hosts with one id put
+    /// one another out. Default: made once, in `<data_dir>/host.id`.
+    pub id: Option<String>,
 }
 
 /// `[log]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawLog {
-    /// `embedded` (default): a folder of this machine.
+    /// `embedded` (default): a folder of this machine. `kafka`: a cluster.
     pub kind: Option<String>,
-    /// `always` (default): every write is on disk before it is answered. A duration: at least so
-    /// often; a power cut may cost what was written since.
+    /// Embedded. `always` (default): every write is on disk before it is answered. A duration: at
+    /// least so often; a power cut may cost what was written since.
     pub durability: Option<String>,
     /// How topics are made that the pipelines need and the log does not have.
     pub new_topics: Option<RawNewTopics>,
-    /// For `kind = "kafka"`, which this version refuses with its own message.
+    /// Kafka: `host:port` of some brokers, separated by commas; the others are found by them.
     pub bootstrap_servers: Option<String>,
-    /// For `kind = "kafka"`.
-    pub client: Option<BTreeMap<String, String>>,
+    /// Kafka: properties of librdkafka. Those the promises rest on are refused by name; secrets must
+    /// come from `${…}`.
+    pub client: Option<BTreeMap<String, Scalar>>,
+    /// Kafka: `classic` (default), the members of a group agree on who reads what; `consumer`, the
+    /// broker decides (experimental).
+    pub group_protocol: Option<String>,
+    /// Kafka: whether a host that is back within the session timeout keeps its partitions. Default
+    /// `false`; with `true` the partitions of a host that is gone wait that long.
+    pub static_membership: Option<bool>,
+    /// Kafka: a file with a JSON Web Token for SASL/OAUTHBEARER, read anew before the token expires.
+    pub oauth_token_file: Option<String>,
 }
 
 /// `[log] new_topics`
@@ -68,6 +80,8 @@ pub(crate) struct RawNewTopics {
     pub retention_bytes: Option<String>,
     /// The largest message taken (key, value, headers). Default `1MiB`.
     pub message_max: Option<String>,
+    /// Kafka: copies of each partition. Default: the cluster's.
+    pub replication: Option<u32>,
 }
 
 /// `[pipelines.NAME]`
@@ -207,7 +221,8 @@ pub(crate) struct RawCapabilities {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawCommit {
-    /// How often what is settled is committed. Default `250ms`; a crash repeats at most so much.
+    /// How often what is settled is committed. Default `250ms`; a crash repeats at most so much. On
+    /// Kafka with `exactly_once`: how often a transaction is committed, default `50ms`.
     pub interval: Option<String>,
 }
 

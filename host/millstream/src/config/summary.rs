@@ -7,26 +7,56 @@ use millstream_core::idempotency::KeySource;
 use millstream_core::names::delay_text;
 use millstream_core::pipeline_spec::{Delivery, MissingKey, Ordering, PipelineSpec, Start};
 
-use crate::config::{Config, Durability, PipelineConfig};
+use crate::config::{
+    Config, Durability, GroupProtocol, HostOptions, KafkaConfig, LogKind, PipelineConfig,
+};
 
 /// The summary, line by line.
 pub fn summary(config: &Config) -> String {
     let mut out = String::new();
-    let durability = match config.log.durability {
-        Durability::Always => "every write on disk before it is answered".to_owned(),
-        Durability::Interval(interval) => {
-            format!("on disk every {}; a power cut may cost that much", delay_text(interval))
-        }
-    };
     let token = if config.host.admin_token.is_some() { "token ***" } else { "token made at start" };
     line(&mut out, "config", &config.file.display().to_string());
     line(&mut out, "data", &config.host.data_dir.display().to_string());
-    line(&mut out, "log", &format!("embedded, {durability}"));
+    match &config.log.kind {
+        LogKind::Embedded { durability } => {
+            line(&mut out, "log", &format!("embedded, {}", self::durability(*durability)));
+        }
+        LogKind::Kafka(kafka) => kafka_summary(&mut out, &config.host, kafka),
+    }
     line(&mut out, "admin", &format!("{}, {token}", config.host.admin));
     for pipeline in &config.pipelines {
         pipeline_summary(&mut out, pipeline);
     }
     out
+}
+
+fn durability(durability: Durability) -> String {
+    match durability {
+        Durability::Always => "every write on disk before it is answered".to_owned(),
+        Durability::Interval(interval) => {
+            format!("on disk every {}; a power cut may cost that much", delay_text(interval))
+        }
+    }
+}
+
+fn kafka_summary(out: &mut String, host: &HostOptions, kafka: &KafkaConfig) {
+    let protocol = match kafka.group_protocol {
+        GroupProtocol::Classic => "classic",
+        GroupProtocol::Consumer => "consumer",
+    };
+    let members = if kafka.static_membership { ", static membership" } else { "" };
+    let servers = &kafka.bootstrap_servers;
+    line(out, "log", &format!("kafka at {servers}, group protocol {protocol}{members}"));
+    let client = kafka.client.iter().map(|(name, setting)| format!("{name}={setting:?}"));
+    line(out, "client", &or_none(client.collect()));
+    if let Some(file) = &kafka.oauth_token_file {
+        line(out, "oauth token", &file.display().to_string());
+    }
+    let id = match &host.id {
+        Some(id) => id.clone(),
+        None => format!("made once, in {}", host.id_file().display()),
+    };
+    line(out, "host id", &id);
 }
 
 fn line(out: &mut String, name: &str, value: &str) {
@@ -47,7 +77,11 @@ fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
     let outputs = spec.outputs.iter().map(|(name, topic)| format!("{name} → {topic}"));
     line(out, "outputs", &or_none(outputs.collect()));
     let (delivery, ordering) = (delivery(spec.delivery), ordering(spec.ordering));
-    line(out, "promise", &format!("{delivery}, {ordering}"));
+    let transactions = match spec.transaction_interval {
+        Duration::ZERO => String::new(),
+        interval => format!(", a transaction every {}", duration(interval)),
+    };
+    line(out, "promise", &format!("{delivery}, {ordering}{transactions}"));
     line(out, "retry", &retry(spec));
     let kept = spec.dead_letter.retention.map_or("for ever".to_owned(), duration);
     let dead = spec.topics.iter().map(|t| spec.dead_letter.topic.topic(t, &spec.group, None));

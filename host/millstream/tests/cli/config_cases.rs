@@ -32,6 +32,12 @@ fn render(findings: &[Finding]) -> String {
     })
 }
 
+/// Whether a case cannot come out as its file says: this build has no Kafka.
+fn needs_another_build(case: &Path) -> bool {
+    let config = std::fs::read_to_string(case.join("config.toml")).expect("the case");
+    !cfg!(feature = "kafka") && config.contains("kind = \"kafka\"")
+}
+
 /// The text of a case, and the file it is compared with.
 fn outcome(case: &Path) -> (String, &'static str) {
     match config::load_with(&case.join("config.toml"), &environment) {
@@ -47,6 +53,13 @@ fn every_configuration_is_taken_or_refused_as_its_case_says() {
     let mut bad = 0;
     for case in cases() {
         let (text, file) = outcome(&case);
+        if needs_another_build(&case) {
+            // What is not TOML, or not of the right shape, is not looked at any further.
+            let says = ["this build has no Kafka", "MS1002", "MS1004"];
+            assert!(says.iter().any(|it| text.contains(it)), "{} gave:\n{text}", case.display());
+            assert_eq!(file, "error.txt", "{} was taken", case.display());
+            continue;
+        }
         bad += usize::from(file == "error.txt");
         let other = if file == "error.txt" { "summary.txt" } else { "error.txt" };
         if bless {

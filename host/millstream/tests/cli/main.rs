@@ -6,6 +6,7 @@
 mod config_cases;
 mod error_pages;
 mod folder;
+mod kafka;
 mod lag_and_dlq;
 mod messages;
 mod plugins;

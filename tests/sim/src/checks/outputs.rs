@@ -58,7 +58,14 @@ impl Book {
         let at_once = runs.clone().all(|run| run.number == 1);
         let first = runs.filter(|run| !run.outputs.is_empty()).count() <= 1;
         let (Some(lane), Some(offset)) = (lane, offset) else { return };
-        if !at_once || !first {
+        // At most once nothing is handled again, so what a host sent just before it lost the partition
+        // may land after what its successor sent.
+        let partition = &message.facts.partition;
+        let is_late = self.delivery() == Delivery::AtMostOnce
+            && message.runs.last().and_then(|id| self.runs.get(id)).is_some_and(|run| {
+                self.holds(run.host, partition).is_none_or(|told| Some(told.epoch) != run.epoch)
+            });
+        if !at_once || !first || is_late {
             return;
         }
         let last = self.sent_up_to.entry((lane, to.clone())).or_insert(offset);

@@ -1,0 +1,417 @@
+//! The log: what pipelines, tools and the admin API ask of a Kafka cluster.
+//!
+//! librdkafka's calls block; they run on threads for blocking work, each with a time limit.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millstream_core::log::{
+    Appended, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room, Subscription,
+    TopicSpec,
+};
+use millstream_core::message::{Offset, Partition, Record};
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, KafkaResult};
+use tokio::sync::Notify;
+
+use crate::client::{self, CALL, Context};
+use crate::commit_metadata::{self, NET_BYTES_MAX};
+use crate::consumer::KafkaConsumer;
+use crate::errors;
+use crate::member::Member;
+use crate::options::KafkaOptions;
+use crate::polled::Polled;
+use crate::producer::Producer;
+use crate::reader::{Reader, Taken};
+use crate::records;
+use crate::topics::Topics;
+use crate::transactions::Transactions;
+
+/// How long the first answer of a cluster is waited for.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// How long a fetch waits for messages that are there.
+const FETCH: Duration = Duration::from_secs(10);
+const FETCH_STEP: Duration = Duration::from_millis(100);
+
+/// How many readers of `fetch` are kept for those who read on where they were.
+const FETCHERS_MAX: usize = 8;
+
+/// What a fetch reads ahead is a part of this.
+const FETCH_ROOM: Room = Room { messages: 1000, bytes: 16 << 20 };
+
+/// Kafka's names for the ends of a partition, in the place of a timestamp (ListOffsets, KIP-79).
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+/// A Kafka cluster.
+pub struct KafkaLog {
+    options: Arc<KafkaOptions>,
+    cluster_id: String,
+    topics: Arc<Topics>,
+    admin: Arc<AdminClient<Context>>,
+    producer: Producer,
+    /// Sees what a reader of committed messages sees.
+    committed: Arc<Polled>,
+    /// Sees everything.
+    uncommitted: Arc<Polled>,
+    fetchers: Mutex<Vec<Fetcher>>,
+}
+
+/// A reader that stands somewhere in a partition.
+struct Fetcher {
+    partition: Partition,
+    next: Offset,
+    reader: Reader,
+}
+
+impl KafkaLog {
+    /// Reaches the cluster.
+    ///
+    /// # Errors
+    /// `Unavailable` if no broker answers within 15 s; `Fatal` for what a person must mend: a property
+    /// that is none, a user or password that is not known.
+    pub async fn connect(options: KafkaOptions) -> Result<Arc<Self>, LogError> {
+        let servers = options.bootstrap_servers.clone();
+        let options = Arc::new(options);
+        let made = Arc::clone(&options);
+        let connected = tokio::task::spawn_blocking(move || Self::connect_blocking(made));
+        let connected =
+            connected.await.map_err(|error| LogError::Unavailable(error.to_string()))?;
+        connected.map_err(|error| match error {
+            LogError::Unavailable(text) => LogError::Unavailable(format!(
+                "no Kafka broker answers at {servers}: {text}: start it, or correct `log.bootstrap_servers`"
+            )),
+            error => error,
+        })
+    }
+
+    fn connect_blocking(options: Arc<KafkaOptions>) -> Result<Arc<Self>, LogError> {
+        let tool = |committed: bool| {
+            let config = client::tool(&options, "millstream-tools-join-no-group", committed);
+            Polled::new(&config, Context::new(Arc::clone(&options), "tool")).map(Arc::new)
+        };
+        let (committed, uncommitted) = (tool(true)?, tool(false)?);
+        let operation = "connecting";
+        let metadata = committed.fetch_metadata(Some("millstream-probe"), CONNECT);
+        metadata.map_err(|error| committed.error(operation, &error))?;
+        let cluster_id = committed
+            .client()
+            .fetch_cluster_id(CONNECT)
+            .ok_or_else(|| LogError::Unavailable("the cluster does not tell its id".to_owned()))?;
+        let admin: AdminClient<Context> = client::admin(&options)
+            .create_with_context(Context::new(Arc::clone(&options), "admin"))
+            .map_err(|error| errors::log_error(operation, &error))?;
+        let admin = Arc::new(admin);
+        Ok(Arc::new(Self {
+            producer: Producer::new(Arc::clone(&options))?,
+            options,
+            cluster_id,
+            topics: Arc::new(Topics::new(Arc::clone(&admin))),
+            admin,
+            committed,
+            uncommitted,
+            fetchers: Mutex::default(),
+        }))
+    }
+
+    /// Delivers what is on its way and lets go.
+    pub async fn close(self: &Arc<Self>) {
+        let log = Arc::clone(self);
+        // A panic was reported.
+        let _ = tokio::task::spawn_blocking(move || log.producer.flush(CALL)).await;
+    }
+
+    /// Asks for offsets of partitions, in their order; `what` is LATEST or EARLIEST.
+    async fn offsets(
+        &self,
+        client: &Arc<Polled>,
+        partitions: &[Partition],
+        what: i64,
+    ) -> Result<Vec<Offset>, LogError> {
+        let (client, partitions) = (Arc::clone(client), partitions.to_vec());
+        blocking(move || {
+            let asked = rdkafka::Offset::from_raw(what);
+            let list = list_of(&partitions, |_| asked).map_err(|e| client.error("ends", &e))?;
+            let found = client.offsets_for_times(list, CALL);
+            let found = found.map_err(|error| client.error("asking for the ends", &error))?;
+            let offset = |partition: &Partition| {
+                let number = records::raw_partition(partition.number);
+                let element = found.find_partition(&partition.topic, number);
+                let operation = format!("asking for the ends of {partition}");
+                let element =
+                    element.ok_or_else(|| LogError::Unavailable(format!("{operation}: none")))?;
+                element.error().map_err(|error| client.error(&operation, &error))?;
+                match element.offset() {
+                    rdkafka::Offset::Offset(offset) => Ok(records::offset(offset)),
+                    other => Err(LogError::Unavailable(format!("{operation}: {other:?}"))),
+                }
+            };
+            partitions.iter().map(offset).collect()
+        })
+        .await
+    }
+
+    fn fetcher(&self, partition: &Partition, from: Offset) -> Result<Fetcher, LogError> {
+        let mut fetchers = self.fetchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let stands = |f: &Fetcher| f.partition == *partition && f.next == from;
+        let index = fetchers
+            .iter()
+            .position(stands)
+            .or_else(|| (fetchers.len() >= FETCHERS_MAX).then_some(0));
+        let kept = index.map(|index| fetchers.remove(index));
+        drop(fetchers);
+        let mut fetcher = match kept {
+            Some(kept) if stands(&kept) => return Ok(kept),
+            Some(kept) => kept,
+            None => {
+                let config = client::reader(&self.options, "fetch", FETCH_ROOM);
+                let polled =
+                    Polled::new(&config, Context::new(Arc::clone(&self.options), "fetch"))?;
+                let reader = Reader::new(polled, Arc::new(Notify::new()));
+                Fetcher { partition: partition.clone(), next: from, reader }
+            }
+        };
+        fetcher.reader.detach(|_| true);
+        fetcher.reader.attach(partition, from)?;
+        (fetcher.partition, fetcher.next) = (partition.clone(), from);
+        Ok(fetcher)
+    }
+
+    fn keep(&self, fetcher: Fetcher) {
+        self.fetchers.lock().unwrap_or_else(PoisonError::into_inner).push(fetcher);
+    }
+}
+
+/// Runs what blocks where it may.
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, LogError> {
+    let called = tokio::task::spawn_blocking(call).await;
+    called.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
+}
+
+fn list_of(
+    partitions: &[Partition],
+    offset: impl Fn(&Partition) -> rdkafka::Offset,
+) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        let number = records::raw_partition(partition.number);
+        list.add_partition_offset(&partition.topic, number, offset(partition))?;
+    }
+    Ok(list)
+}
+
+/// What a group has committed, in the order asked for.
+pub(crate) async fn committed(
+    ask: impl FnOnce(TopicPartitionList) -> KafkaResult<TopicPartitionList> + Send + 'static,
+    cluster_id: &str,
+    group: &str,
+    partitions: &[Partition],
+) -> Result<Vec<Option<Commit>>, LogError> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let operation = format!("fetching the commits of group {group}");
+    let (partitions, cluster_id) = (partitions.to_vec(), cluster_id.to_owned());
+    blocking(move || {
+        let failed = |error: &KafkaError| errors::log_error(&operation, error);
+        let list = list_of(&partitions, |_| rdkafka::Offset::Invalid).map_err(|e| failed(&e))?;
+        let found = ask(list).map_err(|error| failed(&error))?;
+        let commit = |partition: &Partition| {
+            let number = records::raw_partition(partition.number);
+            let Some(element) = found.find_partition(&partition.topic, number) else {
+                return Ok(None);
+            };
+            element.error().map_err(|error| failed(&error))?;
+            let rdkafka::Offset::Offset(next) = element.offset() else { return Ok(None) };
+            let next = records::offset(next);
+            Ok(Some(commit_metadata::decode(&cluster_id, partition, next, element.metadata())))
+        };
+        partitions.iter().map(commit).collect()
+    })
+    .await
+}
+
+#[async_trait]
+impl Log for KafkaLog {
+    fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    fn commit_metadata_bytes_max(&self) -> usize {
+        NET_BYTES_MAX
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
+        Ok(self.topics.list().await?.values().cloned().collect())
+    }
+
+    async fn create_topic(&self, spec: TopicSpec) -> Result<(), LogError> {
+        self.topics.create(&spec).await
+    }
+
+    async fn append(
+        &self,
+        records: Vec<Record>,
+    ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
+        let own = self.topics.refusals(&records).await?;
+        let fits: Vec<&Record> =
+            records.iter().zip(&own).filter(|(_, own)| own.is_none()).map(|(r, _)| r).collect();
+        let mut appended = match fits.is_empty() {
+            true => Vec::new(),
+            false => self.producer.append(&fits).await?,
+        }
+        .into_iter();
+        let answer = |own: Option<RecordError>| match own {
+            Some(error) => Ok(Err(error)),
+            None => appended
+                .next()
+                .ok_or_else(|| LogError::Unavailable("append: an answer is missing".to_owned())),
+        };
+        own.into_iter().map(answer).collect()
+    }
+
+    async fn fetch(
+        &self,
+        partition: &Partition,
+        from: Offset,
+        room: Room,
+    ) -> Result<Batch, LogError> {
+        let ends = self.ends(std::slice::from_ref(partition)).await?;
+        let ends = ends.first().copied().unwrap_or_default();
+        let from = from.max(ends.start);
+        let nothing = |next: Offset| Batch {
+            partition: partition.clone(),
+            messages: Vec::new(),
+            next,
+            end: ends.end,
+        };
+        if from >= ends.end || room.messages == 0 {
+            return Ok(nothing(from));
+        }
+        let mut fetcher = self.fetcher(partition, from)?;
+        let asked = partition.clone();
+        let (taken, fetcher) = blocking(move || {
+            let deadline = tokio::time::Instant::now() + FETCH;
+            loop {
+                let taken = fetcher.reader.take_one(&asked, room, FETCH_STEP)?;
+                if taken.is_some() || tokio::time::Instant::now() >= deadline {
+                    fetcher.next = fetcher.reader.next_of(&asked).unwrap_or(from);
+                    return Ok((taken, fetcher));
+                }
+            }
+        })
+        .await?;
+        match taken {
+            Some(Taken::Batch(batch)) => {
+                self.keep(fetcher);
+                Ok(Batch { end: ends.end, ..batch })
+            }
+            // Retention was faster: the next call begins at the new start.
+            Some(Taken::OutOfRange(..)) => Ok(nothing(from)),
+            None => Err(LogError::Unavailable(format!(
+                "fetching {partition} from offset {from}: no answer within {FETCH:?}"
+            ))),
+        }
+    }
+
+    async fn ends(&self, partitions: &[Partition]) -> Result<Vec<Ends>, LogError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        for partition in partitions {
+            let there = self.topics.get(&partition.topic).await?;
+            let there = there.is_some_and(|spec| partition.number < spec.partitions);
+            let grown = !there && {
+                let topics = self.topics.refresh().await?;
+                topics.get(&partition.topic).is_some_and(|t| partition.number < t.partitions)
+            };
+            if !there && !grown {
+                return Err(LogError::Fatal(format!(
+                    "partition {partition} does not exist: create it, or correct the name"
+                )));
+            }
+        }
+        let (starts, ends, highs) = tokio::try_join!(
+            self.offsets(&self.uncommitted, partitions, EARLIEST),
+            self.offsets(&self.committed, partitions, LATEST),
+            self.offsets(&self.uncommitted, partitions, LATEST),
+        )?;
+        let all = starts.into_iter().zip(ends).zip(highs);
+        Ok(all.map(|((start, end), high)| Ends { start, end: end.max(start), high }).collect())
+    }
+
+    async fn committed(
+        &self,
+        group: &str,
+        partitions: &[Partition],
+    ) -> Result<Vec<Option<Commit>>, LogError> {
+        let config = client::tool(&self.options, group, true);
+        let context = Context::new(Arc::clone(&self.options), "commits");
+        let ask = move |list| {
+            let client = Polled::new(&config, context).map_err(|_| KafkaError::Canceled)?;
+            client.committed_offsets(list, CALL)
+        };
+        committed(ask, &self.cluster_id, group, partitions).await
+    }
+
+    async fn delete_before(&self, partition: &Partition, before: Offset) -> Result<(), LogError> {
+        let operation = format!("deleting {partition} below offset {before}");
+        let failed = |error: &KafkaError| errors::log_error(&operation, error);
+        let before = rdkafka::Offset::Offset(records::raw_offset(before));
+        let list = list_of(std::slice::from_ref(partition), |_| before).map_err(|e| failed(&e))?;
+        let options = AdminOptions::new().request_timeout(Some(CALL)).operation_timeout(Some(CALL));
+        let deleted = self.admin.delete_records(&list, &options).await;
+        let deleted = deleted.map_err(|error| failed(&error))?;
+        for element in deleted.elements() {
+            element.error().map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn consumer(&self, subscription: Subscription) -> Result<Arc<dyn Consumer>, LogError> {
+        let topics = self.topics.refresh().await?;
+        if let Some(missing) = subscription.topics.iter().find(|t| !topics.contains_key(*t)) {
+            return Err(LogError::Fatal(format!(
+                "pipeline {}: topic {missing} does not exist, or this user may not see it: create it (`millstream topics create {missing}`) or correct `source.topics`",
+                subscription.pipeline
+            )));
+        }
+        let wake = Arc::new(Notify::new());
+        let context = |name: &str| Context::new(Arc::clone(&self.options), name);
+        let config = client::reader(&self.options, &subscription.pipeline, subscription.in_flight);
+        let reader = Reader::new(Polled::new(&config, context("reader"))?, Arc::clone(&wake));
+        let member = Member::join(
+            &client::member(&self.options, &subscription),
+            context("member"),
+            &subscription,
+            &self.cluster_id,
+            Arc::clone(&wake),
+        )?;
+        let member = Arc::new(member);
+        let transactions = match subscription.transactional {
+            false => None,
+            true => Some(Transactions::start(
+                Arc::clone(&self.options),
+                subscription.clone(),
+                Arc::clone(&member),
+                self.cluster_id.clone(),
+            )?),
+        };
+        Ok(Arc::new(KafkaConsumer {
+            pipeline: subscription.pipeline,
+            cluster_id: self.cluster_id.clone(),
+            ends: Arc::clone(&self.uncommitted),
+            topics: Arc::clone(&self.topics),
+            member,
+            reader: Arc::new(reader),
+            transactions,
+            wake,
+        }))
+    }
+}

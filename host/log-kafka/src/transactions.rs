@@ -1,0 +1,377 @@
+//! Transactions: outcomes, commits of source and tiers, and what else belongs to them, all or nothing.
+//!
+//! One transactional producer for each pipeline and host, on a thread of its own. Calls of several
+//! partitions that come at the same time become one transaction. It is open only while it is written:
+//!
+//! ```text
+//! calls ──▶ begin ──▶ produce ──▶ delivered ──▶ still ours? ──▶ offsets ──▶ commit ──▶ answers
+//!              ▲                      │ abortable, offender, not ours            │
+//!              └──────── abort ◀──────┴──────────────────────────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! - a call is answered with success only after the commit that carries it, and with `Unavailable` only
+//!   if it is known that it did not happen: sending it again is then harmless;
+//! - ownership is looked at after the group's metadata was taken and before offsets are sent: a member
+//!   that lost a partition since has metadata of a dead generation, which the broker refuses (KIP-447);
+//! - a fatal error gives the producer and all calls up (`Fenced`): the core starts those partitions over
+//!   from what was committed.
+//!
+//! librdkafka's `flush` and `commit_transaction` poll in steps of 100 ms, so what is outstanding is drained
+//! first in short steps; commits take half a millisecond instead of a hundred.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use millstream_core::log::{Commit, LogError, Subscription, TransactError, Transaction};
+use millstream_core::message::Partition;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::producer::{BaseProducer, Producer as _};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::client::{self, CALL, Context};
+use crate::commit_metadata;
+use crate::deliveries::{Delivered, Deliveries};
+use crate::errors;
+use crate::member::Member;
+use crate::options::KafkaOptions;
+use crate::producer;
+use crate::records;
+
+/// How long the first call waits for those of other partitions.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// How long a step of waiting for deliveries takes.
+const STEP: Duration = Duration::from_micros(200);
+
+/// Calls waiting: at most one a partition.
+const CALLS_MAX: usize = 4096;
+
+type Native = BaseProducer<Deliveries>;
+
+struct Call {
+    transaction: Transaction,
+    reply: oneshot::Sender<Result<(), TransactError>>,
+}
+
+/// See the module.
+pub(crate) struct Transactions {
+    calls: SyncSender<Call>,
+}
+
+impl Transactions {
+    /// Starts the thread; the producer is made with the first call.
+    pub(crate) fn start(
+        options: Arc<KafkaOptions>,
+        subscription: Subscription,
+        member: Arc<Member>,
+        cluster_id: String,
+    ) -> Result<Self, LogError> {
+        let (calls, receiver) = sync_channel(CALLS_MAX);
+        let worker =
+            Worker { options, subscription, member, cluster_id, native: None, partitions: 1 };
+        std::thread::Builder::new()
+            .name("kafka-transactions".to_owned())
+            .spawn(move || worker.run(&receiver))
+            .map_err(|error| LogError::Unavailable(format!("no thread for Kafka: {error}")))?;
+        Ok(Self { calls })
+    }
+
+    pub(crate) async fn transact(&self, transaction: Transaction) -> Result<(), TransactError> {
+        let gone = || TransactError::Log(LogError::Fenced("this member has left".to_owned()));
+        let (reply, answer) = oneshot::channel();
+        let mut call = Call { transaction, reply };
+        loop {
+            match self.calls.try_send(call) {
+                Ok(()) => break,
+                Err(TrySendError::Disconnected(_)) => return Err(gone()),
+                Err(TrySendError::Full(back)) => call = back,
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+/// How a try at a transaction ended.
+enum Ended {
+    /// It is committed.
+    Committed,
+    /// It was aborted; these calls are answered, the others go again.
+    Without(Vec<(usize, TransactError)>),
+    /// It was aborted, for a reason that may pass.
+    Aborted(LogError),
+    /// The producer is of no use any more, and whether the transaction happened is not known.
+    Lost(LogError),
+}
+
+struct Worker {
+    options: Arc<KafkaOptions>,
+    subscription: Subscription,
+    member: Arc<Member>,
+    cluster_id: String,
+    native: Option<Native>,
+    /// Calls of the last transaction: as many are waited for.
+    partitions: usize,
+}
+
+impl Worker {
+    fn run(mut self, calls: &Receiver<Call>) {
+        while let Ok(first) = calls.recv() {
+            let mut gathered = vec![first];
+            let deadline = Instant::now() + GATHER;
+            loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let wait = if gathered.len() < self.partitions { left } else { Duration::ZERO };
+                match calls.recv_timeout(wait) {
+                    Ok(call) => gathered.push(call),
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            self.partitions = gathered.len();
+            self.carry_out(gathered);
+        }
+    }
+
+    fn carry_out(&mut self, mut calls: Vec<Call>) {
+        loop {
+            // A task that is gone wants no answer, and its outcomes belong to nobody.
+            calls.retain(|call| !call.reply.is_closed());
+            if calls.is_empty() {
+                return;
+            }
+            match self.attempt(&calls) {
+                Ended::Committed => {
+                    for call in calls {
+                        let _ = call.reply.send(Ok(()));
+                    }
+                    return;
+                }
+                Ended::Without(mut answers) => {
+                    answers.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
+                    answers.dedup_by_key(|(index, _)| *index);
+                    for (index, error) in answers {
+                        let call = calls.remove(index);
+                        let _ = call.reply.send(Err(error));
+                    }
+                }
+                Ended::Aborted(error) => {
+                    for call in calls {
+                        let _ = call.reply.send(Err(TransactError::Log(error.clone())));
+                    }
+                    return;
+                }
+                Ended::Lost(error) => {
+                    self.native = None;
+                    let text = error.to_string();
+                    tracing::warn!(pipeline = %self.subscription.pipeline, error = text, "the transactional producer is given up; its partitions start over from their commits");
+                    for call in calls {
+                        let fenced = LogError::Fenced(text.clone());
+                        let _ = call.reply.send(Err(TransactError::Log(fenced)));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn operation(&self, what: &str) -> String {
+        format!("pipeline {}: {what}", self.subscription.pipeline)
+    }
+
+    /// The producer, made and initialised if there is none: that fences an earlier life of this host.
+    fn native(&mut self) -> Result<&Native, LogError> {
+        if self.native.is_none() {
+            let operation = self.operation("starting the transactional producer");
+            let config = client::transactional(&self.options, &self.subscription);
+            let context = Context::new(Arc::clone(&self.options), "transactions");
+            let native: Native = config
+                .create_with_context(Deliveries::new(context))
+                .map_err(|error| errors::log_error(&operation, &error))?;
+            native
+                .init_transactions(CALL)
+                .map_err(|error| errors::log_error(&operation, &error))?;
+            self.native = Some(native);
+        }
+        self.native.as_ref().ok_or_else(|| LogError::Unavailable("no producer".to_owned()))
+    }
+
+    fn attempt(&mut self, calls: &[Call]) -> Ended {
+        let (operation, cluster_id) = (self.operation("transaction"), self.cluster_id.clone());
+        let member = Arc::clone(&self.member);
+        let native = match self.native() {
+            Ok(native) => native,
+            Err(error @ LogError::Unavailable(_)) => return Ended::Aborted(error),
+            // Whoever fenced it while it was made has nothing of these calls.
+            Err(error) => {
+                self.native = None;
+                return Ended::Aborted(error);
+            }
+        };
+        if let Err(error) = native.begin_transaction() {
+            return abort(native, &operation, &error);
+        }
+        match produce(native, calls) {
+            Ok(delivered) => {
+                let refused = refused(calls, &delivered);
+                match refused {
+                    Ok(refused) if refused.is_empty() => {}
+                    Ok(refused) => {
+                        return after_abort(native, &operation, Ended::Without(refused));
+                    }
+                    Err(error) => return after_abort(native, &operation, Ended::Aborted(error)),
+                }
+            }
+            Err(error) => return abort(native, &operation, &error),
+        }
+        // In this order: see the module's invariants.
+        let Some(group) = member.consumer().group_metadata() else {
+            let error = LogError::Fenced(format!("{operation}: this member is in no group"));
+            return after_abort(native, &operation, Ended::Aborted(error));
+        };
+        let not_ours: Vec<(usize, TransactError)> = calls
+            .iter()
+            .enumerate()
+            .filter_map(|(index, call)| {
+                let mut commits = call.transaction.commits.iter();
+                let (lost, _) = commits.find(|(partition, _)| !member.owns(partition))?;
+                let text = format!("{operation}: {lost} is not assigned to this member");
+                Some((index, TransactError::Log(LogError::Fenced(text))))
+            })
+            .collect();
+        if !not_ours.is_empty() {
+            return after_abort(native, &operation, Ended::Without(not_ours));
+        }
+        let offsets = offsets(calls, &cluster_id);
+        if offsets.count() > 0
+            && let Err(error) = native.send_offsets_to_transaction(&offsets, &group, CALL)
+        {
+            return abort(native, &operation, &error);
+        }
+        loop {
+            match native.commit_transaction(CALL) {
+                Ok(()) => return Ended::Committed,
+                // Not known yet: it is asked again until it is.
+                Err(KafkaError::Transaction(error)) if error.is_retriable() => {
+                    tracing::warn!(%operation, %error, "committing; asking again");
+                }
+                Err(error @ KafkaError::Flush(_)) => return abort(native, &operation, &error),
+                Err(error) => return abort(native, &operation, &error),
+            }
+        }
+    }
+}
+
+/// Hands all records over and waits until each is delivered or refused.
+fn produce(native: &Native, calls: &[Call]) -> Result<Vec<Delivered>, KafkaError> {
+    let count: usize = calls.iter().map(|call| call.transaction.records.len()).sum();
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let deliveries = Arc::clone(native.client().context());
+    let (slot, mut all) = deliveries.expect(count);
+    let every = calls.iter().flat_map(|call| &call.transaction.records);
+    for (place, record) in every.enumerate() {
+        let mut outgoing = records::outgoing(record, slot.opaque(place));
+        while let Err((error, back)) = native.send(outgoing) {
+            let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+            if code != Code::QueueFull {
+                deliveries.report(slot.opaque(place), Err(code));
+                break;
+            }
+            outgoing = back;
+            native.poll(STEP);
+        }
+    }
+    // Each message times out by itself at last.
+    loop {
+        match all.try_recv() {
+            Ok(delivered) => return Ok(delivered),
+            Err(oneshot::error::TryRecvError::Empty) => native.poll(STEP),
+            Err(oneshot::error::TryRecvError::Closed) => return Err(KafkaError::Canceled),
+        }
+    }
+}
+
+/// The calls whose own records were refused, each with the first of them.
+fn refused(
+    calls: &[Call],
+    delivered: &[Delivered],
+) -> Result<Vec<(usize, TransactError)>, LogError> {
+    let mut delivered = delivered.iter();
+    let (mut refused, mut passing) = (Vec::new(), None);
+    for (call_index, call) in calls.iter().enumerate() {
+        let mut first = None;
+        for (index, record) in call.transaction.records.iter().enumerate() {
+            let Some(Err(code)) = delivered.next() else { continue };
+            match producer::refusal(record, *code) {
+                Ok(error) if first.is_none() => first = Some((index, error)),
+                Ok(_) => {}
+                Err(error) => passing = passing.or(Some(error)),
+            }
+        }
+        refused.extend(
+            first.map(|(index, error)| (call_index, TransactError::Offender { index, error })),
+        );
+    }
+    match passing {
+        // An offender makes the broker refuse what came with it: mend that first.
+        Some(error) if refused.is_empty() => Err(error),
+        _ => Ok(refused),
+    }
+}
+
+/// What is committed with the records: of several calls for a partition the furthest.
+fn offsets(calls: &[Call], cluster_id: &str) -> TopicPartitionList {
+    let mut furthest: std::collections::BTreeMap<&Partition, &Commit> =
+        std::collections::BTreeMap::new();
+    for (partition, commit) in calls.iter().flat_map(|call| &call.transaction.commits) {
+        let stands = furthest.entry(partition).or_insert(commit);
+        if commit.next >= stands.next {
+            *stands = commit;
+        }
+    }
+    let mut list = TopicPartitionList::with_capacity(furthest.len());
+    for (partition, commit) in furthest {
+        let number = records::raw_partition(partition.number);
+        let mut element = list.add_partition(&partition.topic, number);
+        let _ = element.set_offset(rdkafka::Offset::Offset(records::raw_offset(commit.next)));
+        element.set_metadata(commit_metadata::encode(cluster_id, partition, commit));
+    }
+    list
+}
+
+/// Ends a transaction that failed with this error.
+fn abort(native: &Native, operation: &str, error: &KafkaError) -> Ended {
+    let text = errors::log_error(operation, error);
+    if let KafkaError::Transaction(detail) = error
+        && detail.is_fatal()
+    {
+        return Ended::Lost(text);
+    }
+    let passing = match text {
+        // The generation is dead: the core gives up what it lost when the group says so; the rest goes
+        // again with the next generation.
+        LogError::Fenced(text) => LogError::Unavailable(text),
+        error => error,
+    };
+    after_abort(native, operation, Ended::Aborted(passing))
+}
+
+/// Aborts, then ends so; if that fails the producer is given up.
+fn after_abort(native: &Native, operation: &str, ended: Ended) -> Ended {
+    loop {
+        match native.abort_transaction(CALL) {
+            Ok(()) => return ended,
+            Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
+            Err(error) => {
+                let operation = format!("{operation}: aborting");
+                return Ended::Lost(errors::log_error(&operation, &error));
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Hosts that join, leave and are killed under load: nothing is lost, and what each delivery mode promises
+//! about repetition holds.
+//!
+//! The long form (`make soak`) sends two million messages through three hosts.
+
+use std::time::Duration;
+
+use millstream_guest_builder::guest;
+use millstream_tests::draw::Draw;
+use millstream_tests::folder::Folder;
+use millstream_tests::host::{END_WITHIN, Host};
+use millstream_tests::kafka::{Cluster, shared, unique};
+use millstream_tests::kafka_topic::{Writer, counts, read};
+use millstream_tests::waiting;
+
+const PARTITIONS: &str = "6";
+const KEYS: usize = 500;
+const HOSTS: usize = 3;
+const SETTLED_WITHIN: Duration = Duration::from_secs(240);
+
+/// A pipeline on a cluster, and the folders of its hosts.
+pub(crate) struct Pipeline {
+    pub(crate) cluster: &'static Cluster,
+    pub(crate) source: String,
+    pub(crate) output: String,
+    pub(crate) folders: Vec<Folder>,
+}
+
+impl Pipeline {
+    /// Topics and folders; `more` is added to the pipeline's table.
+    pub(crate) fn new(cluster: &'static Cluster, plugin: &str, client: &str, more: &str) -> Self {
+        let (source, output) = (unique("orders"), unique("priced"));
+        for topic in [&source, &output] {
+            cluster.tool(&["topics", "--create", "--topic", topic, "--partitions", PARTITIONS]);
+        }
+        let config = format!(
+            r#"
+[host]
+admin = "127.0.0.1:0"
+
+[log]
+kind = "kafka"
+bootstrap_servers = "{}"
+client = {{ {client} }}
+
+[pipelines.{source}]
+source = {{ topics = ["{source}"] }}
+plugin = "plugin.wasm"
+outputs = {{ default = "{output}" }}
+instances = 2
+{more}
+"#,
+            cluster.bootstrap()
+        );
+        let folders = (0..HOSTS).map(|_| {
+            let folder = Folder::new(&config);
+            folder.plugin("plugin.wasm", &guest(plugin));
+            folder
+        });
+        let folders = folders.collect();
+        Self { cluster, source, output, folders }
+    }
+
+    /// Writes messages `from..to`, each value its number.
+    pub(crate) fn write(&self, from: usize, to: usize) {
+        let writer = Writer::new(self.cluster.bootstrap());
+        for number in from..to {
+            writer.write(&self.source, &format!("k{}", number % KEYS), &number.to_string());
+        }
+        writer.flush();
+    }
+
+    pub(crate) fn until_settled(&self) {
+        self.folders[0].until_settled(SETTLED_WITHIN);
+    }
+
+    /// What is missing, and how many are there more than once.
+    pub(crate) fn sums(&self, sent: usize) -> (Vec<usize>, usize) {
+        let read = read(self.cluster.bootstrap(), &self.output);
+        let counts = counts(&read);
+        let lost = (0..sent).filter(|n| !counts.contains_key(n.to_string().as_str())).collect();
+        let again: usize = counts.values().map(|count| count - 1).sum();
+        (lost, again)
+    }
+}
+
+struct Sizes {
+    messages: usize,
+    rounds: usize,
+}
+
+fn sizes() -> Sizes {
+    match std::env::var_os("MILLSTREAM_SOAK").is_some() {
+        true => Sizes { messages: 2_000_000, rounds: 40 },
+        false => Sizes { messages: 60_000, rounds: 6 },
+    }
+}
+
+/// Sends messages while hosts come and go; answers what is lost and how many are there again.
+#[expect(clippy::print_stdout, reason = "cargo shows it when the test fails, and soaks always")]
+fn come_and_go(pipeline: &Pipeline, killed: bool, seed: &str) -> (usize, usize) {
+    let Sizes { messages, rounds } = sizes();
+    let mut draw = Draw::seeded(seed);
+    let mut hosts: Vec<Option<Host>> = (0..HOSTS).map(|_| None).collect();
+    hosts[0] = Some(Host::start(&pipeline.folders[0]));
+    let step = messages / rounds;
+    let mut kills = 0;
+    for round in 0..rounds {
+        pipeline.write(round * step, (round + 1) * step);
+        let index = usize::try_from(draw.within(0..HOSTS as u64)).unwrap();
+        match hosts[index].take() {
+            None => hosts[index] = Some(Host::start(&pipeline.folders[index])),
+            Some(host) if killed => {
+                host.kill();
+                kills += 1;
+            }
+            Some(host) => host.stop(END_WITHIN),
+        }
+        if hosts.iter().all(Option::is_none) {
+            hosts[index] = Some(Host::start(&pipeline.folders[index]));
+        }
+        // Any moment is a good one for the next change.
+        std::thread::sleep(Duration::from_millis(draw.within(300..2500)));
+    }
+    pipeline.until_settled();
+    for host in hosts.into_iter().flatten() {
+        host.stop(END_WITHIN);
+    }
+    let sent = step * rounds;
+    let (lost, again) = pipeline.sums(sent);
+    println!("{seed}: sent {sent}, lost {}, handled again {again}, kills {kills}", lost.len());
+    println!("{seed}: the first that are lost: {:?}", lost.iter().take(20).collect::<Vec<_>>());
+    (lost.len(), again)
+}
+
+#[test]
+fn hosts_that_leave_as_asked_lose_nothing_and_repeat_nothing() {
+    let pipeline = Pipeline::new(shared(), "echo", "", "delivery = \"at_least_once\"");
+    assert_eq!(come_and_go(&pipeline, false, "at_least_once, asked"), (0, 0));
+}
+
+#[test]
+fn hosts_that_are_killed_lose_nothing_exactly_once() {
+    let client = "\"session.timeout.ms\" = 6000";
+    let pipeline = Pipeline::new(shared(), "echo", client, "delivery = \"exactly_once\"");
+    assert_eq!(come_and_go(&pipeline, true, "exactly_once, killed"), (0, 0));
+}
+
+#[test]
+fn hosts_that_are_killed_lose_nothing_and_repeat_only_what_was_uncommitted() {
+    let client = "\"session.timeout.ms\" = 6000, \"partition.assignment.strategy\" = \"range\"";
+    let more = "delivery = \"at_least_once\"\nin_flight = { messages = 300 }\ncommit = { interval = \"20ms\" }";
+    let pipeline = Pipeline::new(shared(), "echo", client, more);
+    let (lost, again) = come_and_go(&pipeline, true, "at_least_once, killed");
+    assert_eq!(lost, 0);
+    // A kill repeats what was settled since the last commit: at most the messages of some commit
+    // intervals, far from what was sent.
+    let Sizes { messages, .. } = sizes();
+    assert!(again < messages / 4, "{again} of {messages} were handled again");
+}
+
+#[test]
+fn a_caught_up_exactly_once_pipeline_ends_and_has_no_lag() {
+    let pipeline = Pipeline::new(shared(), "echo", "", "delivery = \"exactly_once\"");
+    pipeline.write(0, 1_000);
+    let folder = &pipeline.folders[0];
+    folder.ok(&["run", "--until-caught-up"], "");
+    assert_eq!(pipeline.sums(1_000), (vec![], 0));
+    assert_eq!(folder.unsettled(), 0, "lag of a pipeline that is caught up");
+    let group = pipeline.source.as_str();
+    let described = waiting::until("Kafka's own tool shows no lag", SETTLED_WITHIN, || {
+        let described = pipeline.cluster.tool(&["consumer-groups", "--describe", "--group", group]);
+        let rows = described.lines().filter(|line| line.contains(&pipeline.source));
+        let lags: Vec<&str> = rows
+            .filter(|row| row.split_whitespace().nth(1) == Some(group))
+            .filter_map(|row| row.split_whitespace().nth(5))
+            .collect();
+        (!lags.is_empty() && lags.iter().all(|lag| *lag == "0")).then_some(described)
+    });
+    assert!(described.contains(group), "{described}");
+}

@@ -1,0 +1,11 @@
+//! Kafka: the adapter and the real program against real brokers, which the tests start themselves.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends where it fails"
+)]
+
+mod adapter;
+mod conformance;
+mod hosts;

@@ -1,0 +1,120 @@
+//! A Kafka topic as a stranger's client sees it: written and read by rdkafka directly, with nothing of
+//! Millstream's adapter between.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+/// No broker takes longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A message of a topic.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The partition's number.
+    pub partition: i32,
+    /// The offset there.
+    pub offset: i64,
+    /// The key, as text.
+    pub key: String,
+    /// The value, as text.
+    pub value: String,
+}
+
+/// Writes messages with a producer of its own.
+pub struct Writer {
+    producer: BaseProducer,
+}
+
+impl Writer {
+    /// A producer for a cluster.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn new(bootstrap: &str) -> Self {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true");
+        Self { producer: config.create().unwrap() }
+    }
+
+    /// Writes a message; it is there when [`Writer::flush`] has returned.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn write(&self, topic: &str, key: &str, value: &str) {
+        loop {
+            match self.producer.send(BaseRecord::to(topic).key(key).payload(value)) {
+                Ok(()) => return,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    self.producer.poll(Duration::from_millis(5));
+                }
+                Err((error, _)) => panic!("writing to {topic}: {error}"),
+            }
+        }
+    }
+
+    /// Waits until everything is written.
+    ///
+    /// # Panics
+    /// When it is not in time.
+    pub fn flush(&self) {
+        self.producer.flush(PATIENCE).unwrap();
+    }
+}
+
+/// All messages of a topic that a reader of committed messages sees, in the order of each partition.
+///
+/// # Panics
+/// When they cannot be read.
+pub fn read(bootstrap: &str, topic: &str) -> Vec<Read> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "reader-joins-no-group")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+    let count = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
+    let mut list = TopicPartitionList::new();
+    for number in 0..count {
+        let number = i32::try_from(number).unwrap();
+        list.add_partition_offset(topic, number, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let (mut messages, mut ended) = (Vec::new(), 0);
+    while ended < count {
+        match consumer.poll(PATIENCE) {
+            Some(Ok(message)) => {
+                let text = |bytes: Option<&[u8]>| {
+                    String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+                };
+                messages.push(Read {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    key: text(message.key()),
+                    value: text(message.payload()),
+                });
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+            Some(Err(error)) => panic!("reading {topic}: {error}"),
+            None => panic!("reading {topic}: nothing came within {PATIENCE:?}"),
+        }
+    }
+    messages
+}
+
+/// How often each value is there.
+pub fn counts(messages: &[Read]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for message in messages {
+        *counts.entry(&*message.value).or_insert(0) += 1;
+    }
+    counts
+}
