@@ -8,4 +8,5 @@
 
 mod adapter;
 mod conformance;
+mod failures;
 mod hosts;

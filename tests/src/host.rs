@@ -23,6 +23,8 @@ pub struct Host {
     child: Child,
     log: PathBuf,
     lock: PathBuf,
+    /// Where a host on Kafka says that it answers.
+    announced: PathBuf,
     http: ureq::Agent,
 }
 
@@ -54,7 +56,8 @@ impl Host {
             .http_status_as_error(false)
             .build()
             .into();
-        Self { child, log, lock: log_dir.join("host.lock"), http }
+        let announced = log_dir.with_file_name("admin.address");
+        Self { child, log, lock: log_dir.join("host.lock"), announced, http }
     }
 
     /// Where it answers, if it does already.
@@ -65,7 +68,10 @@ impl Host {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("the host ended by itself with {status}:\n{}", self.said());
         }
-        let text = std::fs::read_to_string(&self.lock).ok()?;
+        let Ok(text) = std::fs::read_to_string(&self.lock) else {
+            let announced = std::fs::read_to_string(&self.announced).ok()?;
+            return Some(announced.trim().to_owned()).filter(|address| !address.is_empty());
+        };
         let owner: Owner = serde_json::from_str(text.trim()).ok()?;
         // An earlier host's lock file may still stand there.
         owner.admin.filter(|_| owner.pid == Some(self.child.id()))
