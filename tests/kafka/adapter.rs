@@ -10,7 +10,7 @@ use millstream_core::log::{
 };
 use millstream_core::message::{Header, Partition, Record};
 use millstream_log_kafka::{GroupProtocol, KafkaLog};
-use millstream_tests::kafka::{shared, unique};
+use millstream_tests::kafka::{Cluster, shared, unique};
 
 use crate::conformance::connect;
 
@@ -153,4 +153,44 @@ async fn commit_metadata_comes_back_and_that_of_others_is_ignored() {
     assert!(matches!(not_ours, Err(LogError::Fenced(_))), "{not_ours:?}");
     in_time("release", consumer.release(asked)).await;
     in_time("close", consumer.close()).await;
+}
+
+/// Who takes a topic for missing dead-letters what goes there, and calls a pipeline caught up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_comes_back_hides_no_topic() {
+    let cluster = tokio::task::spawn_blocking(|| Cluster::start(&["--quick", "--nodes", "1"]));
+    let cluster: &'static Cluster = Box::leak(Box::new(cluster.await.unwrap()));
+    let log = connect(cluster, GroupProtocol::Classic).await;
+    log.create_topic(spec("there", 2)).await.unwrap();
+    let partition = Partition::new("there", 1);
+    tokio::task::spawn_blocking(|| {
+        cluster.pause(1);
+        // Longer than the controller waits for a broker.
+        std::thread::sleep(Duration::from_secs(12));
+        cluster.resume(1);
+    })
+    .await
+    .unwrap();
+    let there = |topics: Result<Vec<TopicSpec>, LogError>| match topics {
+        Ok(topics) => {
+            assert!(topics.iter().any(|topic| &*topic.name == "there"), "{topics:?}");
+            true
+        }
+        Err(error) => {
+            assert!(matches!(error, LogError::Unavailable(_)), "{error:?}");
+            false
+        }
+    };
+    let back = async {
+        // A client that is connected is answered at once, before the controller knows its broker again.
+        while !there(log.topics().await) {}
+        // As a command that starts now.
+        while !there(connect(cluster, GroupProtocol::Classic).await.topics().await) {}
+        while let Err(error) = log.ends(std::slice::from_ref(&partition)).await {
+            assert!(matches!(error, LogError::Unavailable(_)), "{error:?}");
+        }
+    };
+    in_time("the topic is back", back).await;
+    let appended = in_time("append", log.append(vec![record("there", "x")])).await.unwrap();
+    assert!(appended.iter().all(Result::is_ok), "{appended:?}");
 }

@@ -29,7 +29,31 @@ fn all_brokers_away_loses_nothing_and_readiness_tells_the_truth() {
     pipeline.write(3_000, 6_000);
     pipeline.until_settled();
     host.stop(END_WITHIN);
-    assert_eq!(pipeline.sums(6_000), (vec![], 0));
+    assert_eq!(pipeline.sums(6_000), (0, 0));
+}
+
+/// A disk that stalls, a broker's pause, a leader's election: what was sent must not be sent anew, since
+/// the broker may have taken it.
+#[test]
+fn a_broker_that_does_not_answer_for_a_while_repeats_nothing() {
+    let cluster = Box::leak(Box::new(Cluster::start(&["--quick", "--nodes", "1"])));
+    let pipeline = Pipeline::new(cluster, "echo", "", "delivery = \"at_least_once\"");
+    let mut host = Host::start(&pipeline.folders[0]);
+    host.until_ready();
+    pipeline.write(0, 20_000);
+    waiting::until("some are settled", WITHIN, || {
+        host.metric("millstream_attempts_total", &[]).filter(|attempts| *attempts > 500.0)
+    });
+    cluster.pause(1);
+    // Longer than a produced message used to be waited for.
+    std::thread::sleep(Duration::from_secs(15));
+    cluster.resume(1);
+    waiting::until("the broker answers again", WITHIN, || {
+        (pipeline.folders[0].run(&["lag"], "").code == Some(0)).then_some(())
+    });
+    pipeline.until_settled();
+    host.stop(END_WITHIN);
+    assert_eq!(pipeline.sums(20_000), (0, 0));
 }
 
 #[test]

@@ -74,13 +74,30 @@ instances = 2
         self.folders[0].until_settled(SETTLED_WITHIN);
     }
 
-    /// What is missing, and how many are there more than once.
-    pub(crate) fn sums(&self, sent: usize) -> (Vec<usize>, usize) {
+    /// How many of the messages are missing, and how many are there again. If any, cargo shows which, and
+    /// what the hosts said.
+    #[expect(clippy::print_stdout, reason = "cargo shows it when the test fails, and soaks always")]
+    pub(crate) fn sums(&self, sent: usize) -> (usize, usize) {
         let read = read(self.cluster.bootstrap(), &self.output);
         let counts = counts(&read);
-        let lost = (0..sent).filter(|n| !counts.contains_key(n.to_string().as_str())).collect();
+        let lost: Vec<usize> =
+            (0..sent).filter(|n| !counts.contains_key(n.to_string().as_str())).collect();
         let again: usize = counts.values().map(|count| count - 1).sum();
-        (lost, again)
+        if lost.is_empty() && again == 0 {
+            return (0, 0);
+        }
+        println!(
+            "lost, the first of {}: {:?}",
+            lost.len(),
+            lost.iter().take(20).collect::<Vec<_>>()
+        );
+        let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).take(20).collect();
+        println!("again, the first of {again}: {twice:?}");
+        for folder in &self.folders {
+            let said = std::fs::read_to_string(folder.path().join("host.log")).unwrap_or_default();
+            println!("a host said:\n{said}");
+        }
+        (lost.len(), again)
     }
 }
 
@@ -128,9 +145,8 @@ fn come_and_go(pipeline: &Pipeline, killed: bool, seed: &str) -> (usize, usize) 
     }
     let sent = step * rounds;
     let (lost, again) = pipeline.sums(sent);
-    println!("{seed}: sent {sent}, lost {}, handled again {again}, kills {kills}", lost.len());
-    println!("{seed}: the first that are lost: {:?}", lost.iter().take(20).collect::<Vec<_>>());
-    (lost.len(), again)
+    println!("{seed}: sent {sent}, lost {lost}, handled again {again}, kills {kills}");
+    (lost, again)
 }
 
 #[test]
@@ -165,7 +181,7 @@ fn a_caught_up_exactly_once_pipeline_ends_and_has_no_lag() {
     pipeline.write(0, 1_000);
     let folder = &pipeline.folders[0];
     folder.ok(&["run", "--until-caught-up"], "");
-    assert_eq!(pipeline.sums(1_000), (vec![], 0));
+    assert_eq!(pipeline.sums(1_000), (0, 0));
     assert_eq!(folder.unsettled(), 0, "lag of a pipeline that is caught up");
     let group = pipeline.source.as_str();
     let described = waiting::until("Kafka's own tool shows no lag", SETTLED_WITHIN, || {

@@ -4,13 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The root of the source tree.
-///
-/// # Panics
-/// When it has moved since this was compiled.
-pub fn tree() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
-}
+pub use millstream_guest_builder::tree;
 
 /// The `millstream` program of the profile this was compiled with.
 ///

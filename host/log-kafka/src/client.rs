@@ -22,9 +22,12 @@ use crate::options::{GroupProtocol, KafkaOptions};
 /// How long a call to the brokers may take.
 pub(crate) const CALL: Duration = Duration::from_secs(10);
 
-/// A produced message is given up after this (and sent again by the core, if it must be): below the
-/// default drain deadline, so that a zombie's queued message never lands after its partition's handover.
-const MESSAGE_TIMEOUT_MS: &str = "8000";
+/// A produced message is given up after this, and then sent again by the core. Until then librdkafka sends
+/// it again itself, and the broker drops what it has already; after it, nobody can know, and it may stand
+/// there twice. So it is longer than a leader's election, a stalled disk or a broker's restart: Kafka's own
+/// default (`delivery.timeout.ms`). Price: when a drain ends without an acknowledgement, a message that is
+/// handled again by the next owner may be followed by its first copy.
+const MESSAGE_TIMEOUT_MS: &str = "120000";
 
 /// An open transaction of a host that died holds readers up so long.
 const TRANSACTION_TIMEOUT_MS: &str = "10000";
@@ -222,6 +225,10 @@ pub(crate) fn transactional(options: &KafkaOptions, subscription: &Subscription)
     let id = format!("millstream-{}-{}", subscription.pipeline, options.host_id);
     let mut config = producing(options, &format!("{id}-transactions"));
     config.set("transactional.id", format!("{}-{id}", subscription.group));
+    // librdkafka takes that of the transaction, and refuses a longer one.
+    if !options.client.contains_key("message.timeout.ms") {
+        config.remove("message.timeout.ms");
+    }
     default(options, &mut config, "transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
     // A new transaction right after a commit meets CONCURRENT_TRANSACTIONS.
     default(options, &mut config, "retry.backoff.ms", "5");

@@ -14,7 +14,7 @@ use millstream_core::message::{Offset, Partition, Record};
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use tokio::sync::Notify;
 
 use crate::client::{self, CALL, Context};
@@ -144,7 +144,13 @@ impl KafkaLog {
                 let operation = format!("asking for the ends of {partition}");
                 let element =
                     element.ok_or_else(|| LogError::Unavailable(format!("{operation}: none")))?;
-                element.error().map_err(|error| client.error(&operation, &error))?;
+                element.error().map_err(|error| match error.rdkafka_error_code() {
+                    // It is there: who asks has looked. Its broker does not know of it yet, or again.
+                    Some(Code::UnknownPartition | Code::UnknownTopicOrPartition) => {
+                        LogError::Unavailable(format!("{operation}: {error}"))
+                    }
+                    _ => client.error(&operation, &error),
+                })?;
                 match element.offset() {
                     rdkafka::Offset::Offset(offset) => Ok(records::offset(offset)),
                     other => Err(LogError::Unavailable(format!("{operation}: {other:?}"))),

@@ -2,7 +2,7 @@
 //!
 //! Records of one call keep their order within a partition. A batch that the broker refuses whole because
 //! it came out larger than the topic takes is sent again record by record, so that only an offender is
-//! refused.
+//! refused. Of a call that got through in part only the rest is sent again: nothing stands there twice.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +21,9 @@ use crate::records;
 
 /// How long to wait when librdkafka's queue is full.
 const QUEUE_FULL: Duration = Duration::from_millis(1);
+
+/// How long to wait before what did not get through is sent again.
+const SEND_AGAIN: Duration = Duration::from_millis(100);
 
 type Native = ThreadedProducer<Deliveries>;
 
@@ -50,27 +53,72 @@ impl Producer {
         records: &[&Record],
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
         let mut delivered = self.deliver(records).await?;
-        let refused = |delivered: &[Delivered]| {
-            let places = delivered.iter().enumerate();
-            let refused = places.filter(|(_, d)| **d == Err(Code::MessageSizeTooLarge));
-            refused.map(|(place, _)| place).collect::<Vec<usize>>()
-        };
-        let again = refused(&delivered);
-        if records.len() > 1 && !again.is_empty() {
-            tracing::warn!(
-                records = again.len(),
-                "a batch was larger than its topic takes: sending its records one by one; raise the topic's `max.message.bytes`, or lower `batch.size` in `log.client`"
-            );
-            for place in again {
-                let Some(record) = records.get(place) else { continue };
-                let one = self.deliver(std::slice::from_ref(record)).await?;
-                if let (Some(stands), Some(one)) = (delivered.get_mut(place), one.first()) {
-                    *stands = *one;
-                }
-            }
-        }
+        self.deliver_the_rest(records, &mut delivered).await?;
+        self.deliver_one_by_one(records, &mut delivered).await?;
         let answers = records.iter().zip(delivered);
         answers.map(|(record, delivered)| answer(record, delivered)).collect()
+    }
+
+    /// Sends again what did not get through while other records of the call did: if the caller sent the
+    /// whole call again, those would stand there twice.
+    async fn deliver_the_rest(
+        &self,
+        records: &[&Record],
+        delivered: &mut [Delivered],
+    ) -> Result<(), LogError> {
+        loop {
+            let rest = places(records, delivered, passes);
+            if rest.is_empty() || rest.len() == records.len() {
+                return Ok(());
+            }
+            let first = rest.first().and_then(|place| records.get(*place));
+            let topic = first.map(|record| &*record.topic);
+            tracing::warn!(records = rest.len(), topic, "not delivered yet: sending again");
+            tokio::time::sleep(SEND_AGAIN).await;
+            self.deliver_again(records, &rest, delivered).await?;
+        }
+    }
+
+    /// Sends records one by one that were refused for the size of the batch they were in.
+    async fn deliver_one_by_one(
+        &self,
+        records: &[&Record],
+        delivered: &mut [Delivered],
+    ) -> Result<(), LogError> {
+        let again = places(records, delivered, |_, code| code == Code::MessageSizeTooLarge);
+        if records.len() == 1 || again.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(
+            records = again.len(),
+            "a batch was larger than its topic takes: sending its records one by one; raise the topic's `max.message.bytes`, or lower `batch.size` in `log.client`"
+        );
+        for place in again {
+            loop {
+                self.deliver_again(records, &[place], delivered).await?;
+                if places(records, delivered, passes).is_empty() {
+                    break;
+                }
+                tokio::time::sleep(SEND_AGAIN).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn deliver_again(
+        &self,
+        records: &[&Record],
+        places: &[usize],
+        delivered: &mut [Delivered],
+    ) -> Result<(), LogError> {
+        let some: Vec<&Record> =
+            places.iter().filter_map(|place| records.get(*place).copied()).collect();
+        for (place, answer) in places.iter().zip(self.deliver(&some).await?) {
+            if let Some(stands) = delivered.get_mut(*place) {
+                *stands = answer;
+            }
+        }
+        Ok(())
     }
 
     async fn deliver(&self, records: &[&Record]) -> Result<Vec<Delivered>, LogError> {
@@ -120,6 +168,22 @@ impl Producer {
         }
         native.client().context().clear();
     }
+}
+
+/// Where the records stand that were not delivered for such a reason.
+fn places(
+    records: &[&Record],
+    delivered: &[Delivered],
+    reason: impl Fn(&Record, Code) -> bool,
+) -> Vec<usize> {
+    let all = records.iter().zip(delivered).enumerate();
+    let such = all.filter(|(_, (record, delivered))| delivered.is_err_and(|c| reason(record, c)));
+    such.map(|(place, _)| place).collect()
+}
+
+/// Whether the same record may get through later.
+fn passes(record: &Record, code: Code) -> bool {
+    matches!(refusal(record, code), Err(LogError::Unavailable(_)))
 }
 
 /// A record's own answer; an error that is not its own fails the call.

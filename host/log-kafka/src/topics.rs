@@ -110,7 +110,7 @@ impl Topics {
     /// Lists anew.
     pub(crate) async fn refresh(&self) -> Result<Arc<BTreeMap<Topic, TopicSpec>>, LogError> {
         let admin = Arc::clone(&self.admin);
-        let counts = tokio::task::spawn_blocking(move || partition_counts(&admin, None));
+        let counts = tokio::task::spawn_blocking(move || counted(&admin, None));
         let counts = counts.await.map_err(|error| LogError::Unavailable(error.to_string()))??;
         let names: Vec<ResourceSpecifier<'_>> =
             counts.keys().map(|name| ResourceSpecifier::Topic(name)).collect();
@@ -125,8 +125,8 @@ impl Topics {
                 }
             }
         }
-        let spec = |(name, (partitions, replication)): (String, (u32, u32))| {
-            let spec = spec(&name, partitions, replication, configs.get(&name));
+        let spec = |(name, counted): (String, Counted)| {
+            let spec = spec(&name, &counted, configs.get(&name));
             (spec.name.clone(), spec)
         };
         let topics = Arc::new(counts.into_iter().map(spec).collect::<BTreeMap<_, _>>());
@@ -205,11 +205,11 @@ impl Topics {
         loop {
             let (admin, name) = (Arc::clone(&self.admin), spec.name.to_string());
             let looked = tokio::task::spawn_blocking(move || {
-                partition_counts(&admin, Some(&name)).map(|counts| counts.get(&name).copied())
+                counted(&admin, Some(&name)).map(|mut counts| counts.remove(&name))
             });
             let looked = looked.await.map_err(|error| LogError::Unavailable(error.to_string()))?;
-            if let Ok(Some((partitions, _))) = looked
-                && partitions >= spec.partitions
+            if let Ok(Some(counted)) = looked
+                && counted.led >= spec.partitions
             {
                 return self.refresh().await.map(|_| ());
             }
@@ -237,11 +237,18 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(CALL)).operation_timeout(Some(CALL))
 }
 
-/// Partitions and replicas of topics, those without a leader for each partition left out.
-fn partition_counts(
+/// Partitions and replicas of topics, and how many of the partitions have a leader.
+struct Counted {
+    partitions: u32,
+    replication: u32,
+    led: u32,
+}
+
+/// Counts them for one topic or all.
+fn counted(
     admin: &AdminClient<Context>,
     topic: Option<&str>,
-) -> Result<BTreeMap<String, (u32, u32)>, LogError> {
+) -> Result<BTreeMap<String, Counted>, LogError> {
     let operation = "listing topics";
     let client = admin.inner();
     let metadata = client.fetch_metadata(topic, CALL).map_err(|error| {
@@ -251,18 +258,23 @@ fn partition_counts(
             error => error,
         }
     })?;
+    // A broker that was away knows nobody, not even itself, until the controller knows it again.
+    if metadata.brokers().is_empty() {
+        return Err(LogError::Unavailable(format!("{operation}: no broker is alive")));
+    }
     let mut counts = BTreeMap::new();
     for topic in metadata.topics() {
         let partitions = topic.partitions();
-        let led = partitions.iter().filter(|p| p.leader() >= 0).count();
-        // A partition whose leader is away for a moment still counts, unless the topic is being made.
-        let known = topic.error().is_none() && !partitions.is_empty();
-        if !known || is_internal(topic.name()) || led == 0 {
+        if topic.error().is_some() || partitions.is_empty() || is_internal(topic.name()) {
             continue;
         }
+        // A topic is there though its leaders are away: whoever takes it for missing gives up messages.
+        let led = partitions.iter().filter(|p| p.leader() >= 0).count();
         let replicas = partitions.iter().map(|p| p.replicas().len()).max().unwrap_or(0);
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        counts.insert(topic.name().to_owned(), (count(partitions.len()), count(replicas)));
+        let (partitions, replication) = (count(partitions.len()), count(replicas));
+        let counted = Counted { partitions, replication, led: count(led) };
+        counts.insert(topic.name().to_owned(), counted);
     }
     Ok(counts)
 }
@@ -273,12 +285,7 @@ fn is_internal(topic: &str) -> bool {
         || topic == "__cluster_metadata"
 }
 
-fn spec(
-    name: &str,
-    partitions: u32,
-    replication: u32,
-    config: Option<&ConfigResource>,
-) -> TopicSpec {
+fn spec(name: &str, counted: &Counted, config: Option<&ConfigResource>) -> TopicSpec {
     let value =
         |key: &str| config.and_then(|c| c.get(key)).and_then(|entry| entry.value.as_deref());
     let number = |key: &str| value(key).and_then(|text| text.parse::<i64>().ok());
@@ -290,11 +297,11 @@ fn spec(
         .unwrap_or(MESSAGE_BYTES_DEFAULT);
     TopicSpec {
         name: name.into(),
-        partitions,
+        partitions: counted.partitions,
         retention: limit("retention.ms").filter(|_| deletes).map(Duration::from_millis),
         retention_bytes: limit("retention.bytes").filter(|_| deletes),
         message_bytes_max: message_bytes.saturating_sub(RECORD_OVERHEAD_BYTES),
         append_time: value("message.timestamp.type") == Some("LogAppendTime"),
-        replication: Some(replication),
+        replication: Some(counted.replication),
     }
 }

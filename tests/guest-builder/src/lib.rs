@@ -33,11 +33,25 @@ pub fn guest(name: &str) -> PathBuf {
     target.join(triple).join("release").join(format!("{}.wasm", name.replace('-', "_")))
 }
 
+/// The root of the source tree.
+///
+/// # Panics
+/// When it is not there.
+pub fn tree() -> PathBuf {
+    // What cargo runs is told where it belongs. What it was compiled with may be another clone, which
+    // shared this build.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let mut folders = package.ancestors();
+    let root = folders.find(|folder| folder.join("Cargo.lock").is_file());
+    root.unwrap_or_else(|| panic!("{} is in no workspace", package.display())).to_path_buf()
+}
+
 fn build_all() -> PathBuf {
-    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let guests = crate_dir.join("../guests");
+    let tree = tree();
+    let guests = tree.join("tests/guests");
     let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| crate_dir.join("../../target"), PathBuf::from)
+        .map_or_else(|| tree.join("target"), PathBuf::from)
         .join("guests");
     for triple in [WASIP2, UNKNOWN] {
         install(triple, &guests);
