@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Messages of one portion.
 const PORTION: usize = 1_000;
 /// So often the plugin faults before no more portions come.
-const FAULTS_MEANWHILE: f64 = 20.0;
+const FAULTS_MEANWHILE: f64 = 6.0;
 const WITHIN: Duration = Duration::from_secs(120);
 
 #[test]
@@ -32,6 +32,8 @@ fn a_healthy_pipeline_settles_all_its_messages_beside_one_that_only_faults() {
         faults = waiting::until("the host tells", WITHIN, || neighbours.faults(&mut host));
     }
     assert!(faults < FAULTS as f64, "the hostile messages were at an end before the healthy ones");
+    let rested = host.metric("millstream_plugin_rest_seconds_total", &["hostile"]);
+    assert!(rested.is_some_and(|seconds| seconds > 0.0), "it was not held back: {rested:?}");
     let (ready, why) = waiting::until("the host tells", WITHIN, || host.get("/health/ready"));
     assert_eq!(ready, 200, "{why}");
     host.stop(END_WITHIN);

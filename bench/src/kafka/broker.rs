@@ -7,15 +7,22 @@ use anyhow::{Context as _, anyhow};
 use millstream_tests::kafka::Cluster;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
 /// Of every topic that is read or written.
 pub(crate) const PARTITIONS: i32 = 6;
 
 /// How long a call to the broker may take.
 pub(crate) const CALL: Duration = Duration::from_secs(30);
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What stands in the place of a timestamp to ask for the end of a partition (ListOffsets, KIP-79).
+const LATEST: Offset = Offset::End;
 
 /// A running broker.
 pub(crate) struct Broker {
@@ -63,7 +70,7 @@ impl Broker {
         config
     }
 
-    /// Makes a topic, with these settings of its own.
+    /// Makes a topic, with these settings of its own, and waits until it can be used.
     ///
     /// # Errors
     /// When the broker does not make it.
@@ -72,7 +79,10 @@ impl Broker {
         let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
         let options = AdminOptions::new().operation_timeout(Some(CALL));
         let answers = self.runtime.block_on(self.admin.create_topics(&[new], &options))?;
-        all_done(answers).with_context(|| format!("topic {topic} cannot be made"))
+        all_done(answers).with_context(|| format!("topic {topic} cannot be made"))?;
+        let consumer: BaseConsumer = self.reader("create").create().context("no client")?;
+        ends(&consumer, topic).with_context(|| format!("topic {topic} cannot be used"))?;
+        Ok(())
     }
 
     /// Removes topics.
@@ -109,4 +119,45 @@ pub(crate) fn partitions(topic: &str, offset: Offset) -> anyhow::Result<TopicPar
         list.add_partition_offset(topic, partition, offset)?;
     }
     Ok(list)
+}
+
+/// The sum of the ends of a topic's partitions, as this client can read it.
+///
+/// # Errors
+/// When the broker does not say.
+pub(crate) fn ends(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<u64> {
+    asked(|| Ok(consumer.offsets_for_times(partitions(topic, LATEST)?, CALL)?)).context("ends")
+}
+
+/// The sum of what a group has committed of a topic's partitions.
+///
+/// # Errors
+/// When the broker does not say.
+pub(crate) fn committed(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<u64> {
+    let none = Offset::Invalid;
+    asked(|| Ok(consumer.committed_offsets(partitions(topic, none)?, CALL)?)).context("commits")
+}
+
+/// The sum of the offsets that are answered. For a moment after a topic was made, brokers and clients do
+/// not all know it: what fails is asked again.
+fn asked(ask: impl Fn() -> anyhow::Result<TopicPartitionList>) -> anyhow::Result<u64> {
+    let deadline = Instant::now() + CALL;
+    loop {
+        match ask().and_then(|list| sum(&list)) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(LOOK_EVERY),
+            answer => return answer,
+        }
+    }
+}
+
+/// A partition without an offset counts as 0.
+fn sum(list: &TopicPartitionList) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for element in list.elements() {
+        element.error().with_context(|| format!("{}[{}]", element.topic(), element.partition()))?;
+        if let Offset::Offset(offset) = element.offset() {
+            sum += u64::try_from(offset)?;
+        }
+    }
+    Ok(sum)
 }

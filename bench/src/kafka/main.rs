@@ -25,6 +25,7 @@ mod broker;
 mod checked;
 mod child;
 mod contender;
+mod due;
 mod effort;
 mod host;
 mod latency;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::local::LocalHistogram;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use crate::message::Partition;
@@ -25,6 +25,8 @@ pub struct Metrics {
     pub attempts: IntCounterVec,
     /// Time in the plugin by outcome.
     pub handling: HistogramVec,
+    /// Time in which attempts were held back.
+    pub rested: CounterVec,
     /// From the message's timestamp to its settling.
     pub end_to_end: HistogramVec,
     /// Messages in flight.
@@ -100,6 +102,16 @@ impl Metrics {
                 HistogramVec::new(
                     seconds("millstream_handling_seconds", "Time one attempt took in the plugin."),
                     &["pipeline", "outcome"],
+                )?,
+            )?,
+            rested: register(
+                registry,
+                CounterVec::new(
+                    Opts::new(
+                        "millstream_plugin_rest_seconds_total",
+                        "Time in which attempts were held back because the plugin runs longer in faults than in calls that end well; part of the handling time.",
+                    ),
+                    &["pipeline"],
                 )?,
             )?,
             end_to_end: register(
@@ -211,6 +223,7 @@ impl Metrics {
             pipeline: pipeline.to_owned(),
             handling: self.handling.clone(),
             done: self.handling.with_label_values(&[pipeline, "done"]).local(),
+            rested: self.rested.with_label_values(&[pipeline]),
         }
     }
 
@@ -257,9 +270,17 @@ pub struct WorkerMetrics {
     pipeline: String,
     handling: HistogramVec,
     done: LocalHistogram,
+    rested: Counter,
 }
 
 impl WorkerMetrics {
+    /// An attempt was held back so long.
+    pub fn rested(&self, time: Duration) {
+        if !time.is_zero() {
+            self.rested.inc_by(time.as_secs_f64());
+        }
+    }
+
     /// One attempt took so long and came to this.
     pub fn observe(&mut self, outcome: &str, time: Duration) {
         if outcome == "done" {

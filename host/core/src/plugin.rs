@@ -3,6 +3,8 @@
 //! Boundary: the core knows neither wasmtime nor Wasm. The simulator's scripted handlers are the
 //! second implementation.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::message::{EpochMs, Message, Offset};
@@ -57,4 +59,9 @@ pub trait Instance: Send {
     /// none of the host's own headers. After a fault the instance replaces itself before the next
     /// message. Dropping the future cancels the guest; the instance must not reuse its memory.
     async fn handle(&mut self, message: &Message, context: AttemptContext) -> Outcome;
+
+    /// How long its calls were held back for earlier faults since this was asked last.
+    fn take_rested(&mut self) -> Duration {
+        Duration::ZERO
+    }
 }

@@ -3,6 +3,8 @@
 //! Invariant: whatever a guest does ends in exactly one kind; a growth that was refused wins over the
 //! trap that follows it, because the trap is how a guest reacts to it.
 
+use std::time::Duration;
+
 use millstream_core::outcome::{Fault, FaultKind};
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
@@ -39,13 +41,18 @@ pub(crate) fn of_error(
     Fault { kind, reason: reason(&text), backtrace: backtrace.and_then(backtrace_text) }
 }
 
-/// The fault of a call or start that took too long.
-pub(crate) fn of_timeout(state: &State, limits: &Limits, stage: Stage) -> Fault {
+/// The fault of a call or start that took too long, `rested` not counted.
+pub(crate) fn of_timeout(state: &State, limits: &Limits, rested: Duration, stage: Stage) -> Fault {
     let doing = match stage {
         Stage::Start => "starting",
         Stage::Call => "handling",
     };
-    let text = format!("{doing} took longer than limits.time = {:?}", limits.time);
+    let mut text = format!("{doing} took longer than limits.time = {:?}", limits.time);
+    if !rested.is_zero() {
+        let milliseconds = rested.as_millis();
+        // The operator sees how long it took, and would wonder.
+        text += &format!(" (and {milliseconds} ms in which it was held back for earlier faults)");
+    }
     let text = with_last_words(text, state);
     Fault { kind: FaultKind::Timeout, reason: reason(&text), backtrace: None }
 }

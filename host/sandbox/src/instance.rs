@@ -21,6 +21,7 @@ use crate::capabilities::wasi;
 use crate::contract::{self, HandleFunction, MessageIn};
 use crate::fault::{self, Stage};
 use crate::limits::Limiter;
+use crate::pacing::{Pace, Run};
 use crate::plugin::{LiveInstance, PluginCore};
 use crate::plugin_log::InstanceLog;
 
@@ -89,8 +90,9 @@ pub(crate) enum NotStarted {
     NoRoom(String),
 }
 
-/// Makes a fresh instance, its start bounded by the time limit.
-pub(crate) async fn start(core: &PluginCore) -> Result<Warm, NotStarted> {
+/// Makes a fresh instance, its start bounded by the time limit. What it takes is charged like a fault:
+/// an instance that ends its calls well starts once.
+pub(crate) async fn start(core: &PluginCore, pace: &mut Pace) -> Result<Warm, NotStarted> {
     let mut store = Store::new(core.pre.engine(), State::new(core));
     store.limiter(|state| &mut state.limiter);
     store.set_epoch_deadline(1);
@@ -102,24 +104,26 @@ pub(crate) async fn start(core: &PluginCore) -> Result<Warm, NotStarted> {
         let instance = core.pre.instantiate_async(&mut store).await?;
         instance.get_typed_func(&mut store, core.handle_export)
     };
-    let started = tokio::time::timeout(core.limits.time, starting).await;
-    match started {
-        Ok(Ok(handle)) => {
+    let Run { returned, mut cost } = pace.run(core.limits.time, starting).await;
+    let fault = match returned {
+        Some(Ok(handle)) => {
             store.data().log.lock().finish();
-            Ok(Warm { store, handle })
+            pace.burnt(cost);
+            return Ok(Warm { store, handle });
         }
-        Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() => {
-            Err(NotStarted::NoRoom(error.to_string()))
+        Some(Err(error)) if error.is::<PoolConcurrencyLimitError>() => {
+            return Err(NotStarted::NoRoom(error.to_string()));
         }
-        Ok(Err(error)) => {
+        Some(Err(error)) => {
             let (state, stage) = (store.data(), Stage::Start);
-            let fault = fault::of_error(&error, state, &core.limits, core.stack_bytes, stage);
-            Err(NotStarted::Fault(fault))
+            fault::of_error(&error, state, &core.limits, core.stack_bytes, stage)
         }
-        Err(_) => {
-            Err(NotStarted::Fault(fault::of_timeout(store.data(), &core.limits, Stage::Start)))
-        }
-    }
+        None => fault::of_timeout(store.data(), &core.limits, cost.rested, Stage::Start),
+    };
+    cost.add_dropping(store);
+    pace.burnt(cost);
+    pace.settle().await;
+    Err(NotStarted::Fault(fault))
 }
 
 /// A plugin's instance, as the core uses it.
@@ -127,13 +131,14 @@ pub(crate) struct PluginInstance {
     core: Arc<PluginCore>,
     /// `None` while a call is under way, after a fault and after a cancelled call.
     warm: Option<Warm>,
+    pace: Pace,
     /// Counts this instance among the plugin's.
     _live: LiveInstance,
 }
 
 impl PluginInstance {
-    pub(crate) fn new(core: Arc<PluginCore>, warm: Warm, live: LiveInstance) -> Self {
-        Self { core, warm: Some(warm), _live: live }
+    pub(crate) fn new(core: Arc<PluginCore>, warm: Warm, pace: Pace, live: LiveInstance) -> Self {
+        Self { core, warm: Some(warm), pace, _live: live }
     }
 }
 
@@ -143,7 +148,7 @@ impl Instance for PluginInstance {
         // Taken out: if this future is dropped, the store goes with it.
         let mut warm = match self.warm.take() {
             Some(warm) => warm,
-            None => match start(&self.core).await {
+            None => match start(&self.core, &mut self.pace).await {
                 Ok(warm) => warm,
                 Err(NotStarted::Fault(fault)) => return Outcome::Fault(fault),
                 Err(NotStarted::NoRoom(reason)) => {
@@ -157,20 +162,29 @@ impl Instance for PluginInstance {
         // From now: a tick that passed between messages must not make the guest yield at once.
         warm.store.set_epoch_deadline(1);
         let call = warm.handle.call_async(&mut warm.store, (MessageIn::new(message, context),));
-        let ended = tokio::time::timeout(limits.time, call).await;
+        let Run { returned, mut cost } = self.pace.run(limits.time, call).await;
         let state = warm.store.data();
-        let outcome = match ended {
-            Ok(Ok((answer,))) => contract::outcome(answer, limits),
-            Ok(Err(error)) => {
+        let outcome = match returned {
+            Some(Ok((answer,))) => contract::outcome(answer, limits),
+            Some(Err(error)) => {
                 let stack_bytes = self.core.stack_bytes;
                 Outcome::Fault(fault::of_error(&error, state, limits, stack_bytes, Stage::Call))
             }
-            Err(_) => Outcome::Fault(fault::of_timeout(state, limits, Stage::Call)),
+            None => Outcome::Fault(fault::of_timeout(state, limits, cost.rested, Stage::Call)),
         };
         state.log.lock().finish();
-        if !matches!(outcome, Outcome::Fault(_)) {
+        if matches!(outcome, Outcome::Fault(_)) {
+            cost.add_dropping(warm);
+            self.pace.burnt(cost);
+            self.pace.settle().await;
+        } else {
             self.warm = Some(warm);
+            self.pace.ended_well(cost);
         }
         outcome
+    }
+
+    fn take_rested(&mut self) -> Duration {
+        self.pace.take_rested()
     }
 }

@@ -5,21 +5,25 @@
 //!
 //! ```text
 //! load:     component ──▶ compiled_cache ──▶ report ──▶ capabilities ──▶ room ──▶ plugin
-//! message:  plugin ──▶ instance ──▶ contract ──▶ outcome, or fault
+//! message:  plugin ──▶ instance ──▶ pacing ──▶ contract ──▶ outcome, or fault
+//!                                     ╰─▶ conduct
 //! ```
 //!
 //! A hostile plugin can fail its own message, never the host: memory, tables, stack, time, outputs,
 //! headers, log lines and the bytes the host copies are all bounded, and an instance that did
-//! anything unclean is replaced.
+//! anything unclean is replaced. Its neighbours keep their share of the CPU: a plugin that runs more in
+//! calls that fault than in others is held back ([`Rests`]).
 
 mod bounded_text;
 mod capabilities;
 mod compiled_cache;
 mod component;
+mod conduct;
 mod contract;
 mod fault;
 mod instance;
 mod limits;
+mod pacing;
 mod plugin;
 mod plugin_log;
 mod report;
@@ -32,6 +36,7 @@ pub use capabilities::{Access, Grants};
 pub use compiled_cache::CacheError;
 pub use component::{Form, PLUGIN_BYTES_MAX, PluginSource};
 pub use limits::Limits;
+pub use pacing::Rests;
 pub use plugin::{LoadedPlugin, PluginOptions};
 pub use plugin_log::{LogLevel, LogLine, PluginLog, Position, TracingLog};
 pub use report::{Compiled, Import, Needs, PluginReport};

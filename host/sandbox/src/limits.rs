@@ -16,7 +16,8 @@ pub struct Limits {
     /// pointers: a Rust plugin has hundreds, an interpreter tens of thousands.
     pub table_elements: usize,
     /// Wall time of one call, the instance's start included if it has to start. Checked where the
-    /// guest yields, each 5 ms.
+    /// guest yields, each 5 ms. While the plugin is held back for its faults ([`crate::Rests`]) its
+    /// rests come on top: at most nine times as much again.
     pub time: Duration,
     /// Keys, values, header names and header values of all outputs of one call, in bytes.
     pub output_bytes: usize,

@@ -13,6 +13,7 @@ use crate::capabilities::Grants;
 use crate::capabilities::clock::Clock;
 use crate::instance::{self, NotStarted, PluginInstance, State};
 use crate::limits::Limits;
+use crate::pacing::{Pace, Rests, SharedConduct};
 use crate::plugin_log::{PluginLog, TracingLog};
 use crate::report::PluginReport;
 use crate::room::Reservation;
@@ -64,6 +65,8 @@ pub(crate) struct PluginCore {
     pub(crate) log: Arc<dyn PluginLog>,
     pub(crate) pipeline: Arc<str>,
     pub(crate) name: Arc<str>,
+    /// What its calls cost, and whether it is held back for that.
+    pub(crate) conduct: Arc<SharedConduct>,
     /// How many instances may live at a time.
     pub(crate) instances_max: u32,
     /// How many live now.
@@ -95,6 +98,11 @@ impl LoadedPlugin {
     pub fn report(&self) -> &PluginReport {
         &self.report
     }
+
+    /// How much it was held back for its faults, all its instances together.
+    pub fn rests(&self) -> Rests {
+        self.core.conduct.rests()
+    }
 }
 
 #[async_trait]
@@ -105,8 +113,9 @@ impl Plugin for LoadedPlugin {
 
     async fn instance(&self) -> Result<Box<dyn Instance>, PluginError> {
         let live = LiveInstance::new(&self.core)?;
-        match instance::start(&self.core).await {
-            Ok(warm) => Ok(Box::new(PluginInstance::new(self.core.clone(), warm, live))),
+        let mut pace = Pace::new(self.core.conduct.clone());
+        match instance::start(&self.core, &mut pace).await {
+            Ok(warm) => Ok(Box::new(PluginInstance::new(self.core.clone(), warm, pace, live))),
             Err(NotStarted::Fault(fault)) => Err(PluginError(format!(
                 "plugin {} of pipeline {}: {}: {}",
                 self.identity.name,

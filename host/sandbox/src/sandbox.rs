@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use tokio::time::Instant;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
@@ -16,8 +17,10 @@ use crate::bounded_text::bytes_text;
 use crate::capabilities::{Grants, clock, config, logging, random, sockets, wasi};
 use crate::compiled_cache::{CacheError, CompiledCache, Miss};
 use crate::component::{self, PluginSource};
+use crate::conduct::Conduct;
 use crate::contract::{HANDLE_EXPORT, HANDLE_FUNCTION};
 use crate::instance::State;
+use crate::pacing::SharedConduct;
 use crate::plugin::{LoadedPlugin, PluginCore, PluginOptions};
 use crate::report::{self, Compiled, PluginReport};
 use crate::room::{Room, Slots, VERSIONS_MAX};
@@ -175,6 +178,9 @@ impl Sandbox {
         };
         let room =
             self.room.reserve(&options.pipeline, slots).map_err(|reason| unfit(vec![reason]))?;
+        let name: Arc<str> = report.name.as_str().into();
+        let pipeline: Arc<str> = options.pipeline.into();
+        let conduct = Conduct::new(options.limits.time, instances, Instant::now());
         let core = PluginCore {
             pre,
             handle_export,
@@ -182,8 +188,9 @@ impl Sandbox {
             stack_bytes: self.options.stack_bytes,
             clock: options.clock,
             log: options.log,
-            pipeline: options.pipeline.into(),
-            name: report.name.as_str().into(),
+            conduct: SharedConduct::new(pipeline.clone(), name.clone(), conduct),
+            pipeline,
+            name,
             instances_max,
             instances_live: AtomicU32::new(0),
             _room: room,
@@ -259,7 +266,7 @@ impl Sandbox {
         unfit: impl Fn(String) -> LoadError,
     ) -> Result<(Component, Compiled), LoadError> {
         let digest = component::digest(bytes);
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let elapsed = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut cache_note = None;
         if let Some(cache) = &self.cache {

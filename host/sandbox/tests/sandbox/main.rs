@@ -11,6 +11,7 @@ mod capabilities;
 mod hostile;
 mod load;
 mod pool;
+mod rests;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,7 @@ use millstream_core::outcome::{Fault, FaultKind, Outcome, Output};
 use millstream_core::plugin::{AttemptContext, Instance, Plugin as _};
 use millstream_guest_builder::guest;
 use millstream_sandbox::{
-    Limits, LoadedPlugin, LogLine, PluginLog, PluginOptions, Sandbox, SandboxOptions,
+    Limits, LoadedPlugin, LogLine, PluginLog, PluginOptions, Rests, Sandbox, SandboxOptions,
 };
 
 /// Enough on a busy machine; tests about time set their own.
