@@ -10,3 +10,4 @@ mod adapter;
 mod conformance;
 mod failures;
 mod hosts;
+mod security;

@@ -14,7 +14,7 @@
 //! Limits: in-flight messages and bytes of the pipeline (`budget`); a mailbox has room for every
 //! batch the budget and the tiers allow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -70,6 +70,9 @@ pub(crate) struct Intake {
     consumer: Arc<dyn Consumer>,
     budget: Arc<Budget>,
     owned: BTreeMap<Partition, Owned>,
+    /// Given up though the group has not asked for them: they are told again, and until then nobody
+    /// knows whether they are caught up.
+    given_up: BTreeSet<Partition>,
     tasks: JoinSet<(Partition, Result<(), PipelineError>)>,
     budget_full: bool,
     look: u64,
@@ -92,6 +95,7 @@ impl Intake {
             consumer,
             budget,
             owned: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             tasks: JoinSet::new(),
             budget_full: false,
             look: 0,
@@ -169,6 +173,7 @@ impl Intake {
             }
             Event::Revoked(partitions) => {
                 for partition in partitions {
+                    self.given_up.remove(&partition);
                     match self.owned.get(&partition) {
                         Some(owned) => {
                             owned.drain.send_replace(true);
@@ -179,6 +184,7 @@ impl Intake {
             }
             Event::Lost(partitions) => {
                 for partition in partitions {
+                    self.given_up.remove(&partition);
                     if let Some(owned) = self.owned.get(&partition) {
                         // What it has in hand is abandoned uncommitted; the next owner repeats it.
                         owned.task.abort();
@@ -194,6 +200,7 @@ impl Intake {
         if self.owned.contains_key(&partition) {
             return;
         }
+        self.given_up.remove(&partition);
         let spec = &self.context.spec;
         let room = spec.in_flight_messages.saturating_add(MAILBOX_EXTRA);
         let (mailbox, receiver) = mpsc::channel(room);
@@ -365,9 +372,10 @@ impl Intake {
         }
     }
 
-    /// Whether every owned partition had nothing due at the last look.
+    /// Whether every partition of this member had nothing due at the last look.
     fn is_caught_up(&self) -> bool {
         !self.owned.is_empty()
+            && self.given_up.is_empty()
             && self.look > 0
             && self
                 .owned
@@ -386,8 +394,8 @@ impl Intake {
                 Ok(())
             }
             Ok((partition, Err(PipelineError::Fenced(reason)))) => {
-                tracing::warn!(pipeline = %self.context.spec.name, %partition, %reason, "the partition is owned by another member now; what was in hand is left to it");
-                self.forget(&partition);
+                tracing::warn!(pipeline = %self.context.spec.name, %partition, %reason, "the partition is given up; what was in hand is left to its next owner");
+                self.give_up(&partition);
                 self.consumer.release(&[partition]).await;
                 Ok(())
             }
@@ -404,13 +412,21 @@ impl Intake {
                     .map(|(partition, _)| partition.clone())
                     .collect();
                 for partition in ended {
-                    self.forget(&partition);
+                    self.give_up(&partition);
                     self.consumer.release(&[partition]).await;
                 }
                 Ok(())
             }
             Err(join) => Err(PipelineError::Bug(join.to_string())),
         }
+    }
+
+    /// Forgets a partition that the group has not asked back, or not yet.
+    fn give_up(&mut self, partition: &Partition) {
+        if self.owned.get(partition).is_some_and(|owned| !*owned.drain.borrow()) {
+            self.given_up.insert(partition.clone());
+        }
+        self.forget(partition);
     }
 
     fn forget(&mut self, partition: &Partition) {

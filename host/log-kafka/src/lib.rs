@@ -13,6 +13,7 @@
 //!
 //! No type of rdkafka leaves this crate.
 
+mod admin;
 mod client;
 mod commit_metadata;
 mod committer;

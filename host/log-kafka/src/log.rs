@@ -12,11 +12,12 @@ use millstream_core::log::{
 };
 use millstream_core::message::{Offset, Partition, Record};
 use rdkafka::TopicPartitionList;
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use tokio::sync::Notify;
 
+use crate::admin::Admin;
 use crate::client::{self, CALL, Context};
 use crate::commit_metadata::{self, NET_BYTES_MAX};
 use crate::consumer::KafkaConsumer;
@@ -52,7 +53,7 @@ pub struct KafkaLog {
     options: Arc<KafkaOptions>,
     cluster_id: String,
     topics: Arc<Topics>,
-    admin: Arc<AdminClient<Context>>,
+    admin: Arc<Admin>,
     producer: Producer,
     /// Sees what a reader of committed messages sees.
     committed: Arc<Polled>,
@@ -102,10 +103,7 @@ impl KafkaLog {
             .client()
             .fetch_cluster_id(CONNECT)
             .ok_or_else(|| LogError::Unavailable("the cluster does not tell its id".to_owned()))?;
-        let admin: AdminClient<Context> = client::admin(&options)
-            .create_with_context(Context::new(Arc::clone(&options), "admin"))
-            .map_err(|error| errors::log_error(operation, &error))?;
-        let admin = Arc::new(admin);
+        let admin = Arc::new(Admin::new(&options)?);
         Ok(Arc::new(Self {
             producer: Producer::new(Arc::clone(&options))?,
             options,

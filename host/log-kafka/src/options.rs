@@ -87,7 +87,15 @@ pub fn refused_property(name: &str) -> Option<&'static str> {
 
 /// Whether a property's value is a secret, which must not stand in a configuration file.
 pub fn is_secret(name: &str) -> bool {
-    name.contains("password") || name.contains("secret") || matches!(name, "ssl.key.pem")
+    const WHOLE: [&str; 4] = [
+        "ssl.key.pem",
+        "ssl_key",
+        "sasl.oauthbearer.assertion.private.key.pem",
+        // Whatever a token is made of.
+        "sasl.oauthbearer.config",
+    ];
+    ["password", "passphrase", "secret"].iter().any(|word| name.contains(word))
+        || WHOLE.contains(&name)
 }
 
 #[cfg(test)]
@@ -116,6 +124,8 @@ mod tests {
         };
         assert!(!format!("{options:?}").contains("hunter2"));
         assert!(is_secret("sasl.password") && is_secret("ssl.keystore.password"));
-        assert!(!is_secret("sasl.username"));
+        assert!(is_secret("sasl.oauthbearer.assertion.private.key.passphrase"));
+        assert!(is_secret("sasl.oauthbearer.config") && is_secret("ssl.key.pem"));
+        assert!(!is_secret("sasl.username") && !is_secret("ssl.ca.pem"));
     }
 }

@@ -10,13 +10,14 @@ use std::time::Duration;
 use millstream_core::log::{LogError, RecordError, TopicSpec};
 use millstream_core::message::{Record, Topic};
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewPartitions, NewTopic, OwnedResourceSpecifier,
+    AdminOptions, ConfigResource, NewPartitions, NewTopic, OwnedResourceSpecifier,
     ResourceSpecifier, TopicReplication, TopicResult,
 };
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tokio::time::Instant;
 
-use crate::client::{CALL, Context};
+use crate::admin::Admin;
+use crate::client::CALL;
 use crate::errors;
 
 /// What a record takes beyond its payload: the batch's header, lengths, and two bytes a header.
@@ -41,12 +42,12 @@ struct Cache {
 
 /// See the module.
 pub(crate) struct Topics {
-    admin: Arc<AdminClient<Context>>,
+    admin: Arc<Admin>,
     cache: Mutex<Cache>,
 }
 
 impl Topics {
-    pub(crate) fn new(admin: Arc<AdminClient<Context>>) -> Self {
+    pub(crate) fn new(admin: Arc<Admin>) -> Self {
         Self { admin, cache: Mutex::default() }
     }
 
@@ -245,10 +246,7 @@ struct Counted {
 }
 
 /// Counts them for one topic or all.
-fn counted(
-    admin: &AdminClient<Context>,
-    topic: Option<&str>,
-) -> Result<BTreeMap<String, Counted>, LogError> {
+fn counted(admin: &Admin, topic: Option<&str>) -> Result<BTreeMap<String, Counted>, LogError> {
     let operation = "listing topics";
     let client = admin.inner();
     let metadata = client.fetch_metadata(topic, CALL).map_err(|error| {

@@ -48,6 +48,9 @@ const GATHER: Duration = Duration::from_millis(2);
 /// How long a step of waiting for deliveries takes.
 const STEP: Duration = Duration::from_micros(200);
 
+/// How long a step of initialising takes.
+const INIT_STEP: Duration = Duration::from_millis(100);
+
 /// Calls waiting: at most one a partition.
 const CALLS_MAX: usize = 4096;
 
@@ -169,9 +172,14 @@ impl Worker {
                     self.native = None;
                     let text = error.to_string();
                     tracing::warn!(pipeline = %self.subscription.pipeline, error = text, "the transactional producer is given up; its partitions start over from their commits");
+                    let answer = match error {
+                        LogError::Fatal(text) => LogError::Fatal(text),
+                        LogError::Unavailable(text) | LogError::Fenced(text) => {
+                            LogError::Fenced(text)
+                        }
+                    };
                     for call in calls {
-                        let fenced = LogError::Fenced(text.clone());
-                        let _ = call.reply.send(Err(TransactError::Log(fenced)));
+                        let _ = call.reply.send(Err(TransactError::Log(answer.clone())));
                     }
                     return;
                 }
@@ -192,9 +200,7 @@ impl Worker {
             let native: Native = config
                 .create_with_context(Deliveries::new(context))
                 .map_err(|error| errors::log_error(&operation, &error))?;
-            native
-                .init_transactions(CALL)
-                .map_err(|error| errors::log_error(&operation, &error))?;
+            init(&native).map_err(|error| errors::log_error(&operation, &error))?;
             self.native = Some(native);
         }
         self.native.as_ref().ok_or_else(|| LogError::Unavailable("no producer".to_owned()))
@@ -218,6 +224,15 @@ impl Worker {
         match produce(native, calls) {
             Ok(delivered) => {
                 let refused = refused(calls, &delivered);
+                let was_given_up = delivered.iter().any(|delivered| {
+                    matches!(delivered, Err(Code::PurgeQueue | Code::PurgeInflight))
+                });
+                if was_given_up
+                    && let Some(error) = why_given_up(native, &member, calls, &cluster_id)
+                {
+                    let operation = format!("{operation}, which writes to {}", topics(calls));
+                    return abort(native, &operation, &error);
+                }
                 match refused {
                     Ok(refused) if refused.is_empty() => {}
                     Ok(refused) => {
@@ -266,6 +281,20 @@ impl Worker {
     }
 }
 
+/// Initialises a producer, step by step: its queue is served here alone, and a token (OAUTHBEARER) comes
+/// by it.
+fn init(native: &Native) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + CALL;
+    loop {
+        native.poll(STEP);
+        match native.init_transactions(INIT_STEP) {
+            Err(KafkaError::Transaction(error))
+                if error.is_retriable() && Instant::now() < deadline => {}
+            answer => return answer,
+        }
+    }
+}
+
 /// Hands all records over and waits until each is delivered or refused.
 fn produce(native: &Native, calls: &[Call]) -> Result<Vec<Delivered>, KafkaError> {
     let count: usize = calls.iter().map(|call| call.transaction.records.len()).sum();
@@ -295,6 +324,26 @@ fn produce(native: &Native, calls: &[Call]) -> Result<Vec<Delivered>, KafkaError
             Err(oneshot::error::TryRecvError::Closed) => return Err(KafkaError::Canceled),
         }
     }
+}
+
+/// Why librdkafka has given the transaction up; its records tell only that they were. It says so to
+/// whoever goes on with the transaction, and it is aborted in any case.
+fn why_given_up(
+    native: &Native,
+    member: &Member,
+    calls: &[Call],
+    cluster_id: &str,
+) -> Option<KafkaError> {
+    let group = member.consumer().group_metadata()?;
+    let offsets = offsets(calls, cluster_id);
+    native.send_offsets_to_transaction(&offsets, &group, CALL).err()
+}
+
+/// The topics that the calls write to.
+fn topics(calls: &[Call]) -> String {
+    let records = calls.iter().flat_map(|call| &call.transaction.records);
+    let topics: std::collections::BTreeSet<&str> = records.map(|record| &*record.topic).collect();
+    topics.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// The calls whose own records were refused, each with the first of them.
@@ -351,7 +400,11 @@ fn abort(native: &Native, operation: &str, error: &KafkaError) -> Ended {
     if let KafkaError::Transaction(detail) = error
         && detail.is_fatal()
     {
-        return Ended::Lost(text);
+        return Ended::Lost(match (detail.code(), text) {
+            // The next producer works.
+            (Code::Fatal, error) => LogError::Unavailable(error.to_string()),
+            (_, error) => error,
+        });
     }
     let passing = match text {
         // The generation is dead: the core gives up what it lost when the group says so; the rest goes
@@ -369,8 +422,12 @@ fn after_abort(native: &Native, operation: &str, ended: Ended) -> Ended {
             Ok(()) => return ended,
             Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
             Err(error) => {
-                let operation = format!("{operation}: aborting");
-                return Ended::Lost(errors::log_error(&operation, &error));
+                // A broker that knows of no transaction has none to abort: its first partition was
+                // refused.
+                return Ended::Lost(match ended {
+                    Ended::Aborted(error @ LogError::Fatal(_)) => error,
+                    _ => LogError::Unavailable(format!("{operation}: aborting: {error}")),
+                });
             }
         }
     }
