@@ -35,9 +35,10 @@ else
 endif
 
 .PHONY: soak
-soak: ## Long forms of the crash tests (20 kills of a host under load, the simulator with 10,000 seeds)
+soak: ## Long forms: 200 kills of a host under load, the simulator with 10,000 seeds, two million messages through Kafka
 	MILLSTREAM_SOAK=1 cargo test -p millstream-tests --test crash -- --nocapture
 	cargo run --quiet -p millstream-sim -- --seeds 10000
+	MILLSTREAM_SOAK=1 cargo test -p millstream-tests --test kafka -- --nocapture --test-threads 1 hosts failures
 
 .PHONY: bench
 bench: prepare ## Measure against named baselines, as ratios; results go to bench/README.md by hand

@@ -126,6 +126,7 @@ fn spec(setup: &PipelineSetup) -> anyhow::Result<PipelineSpec> {
         },
         idempotency: None,
         commit_interval: COMMIT_EVERY,
+        commit_refresh: Duration::from_secs(86_400),
         transaction_interval: Duration::ZERO,
         drain: Duration::from_secs(10),
     })

@@ -60,6 +60,19 @@ pub(crate) struct History {
     pub(crate) acknowledged: BTreeSet<u64>,
 }
 
+/// Topic and place of each copy of a message.
+type Copies<'a> = BTreeMap<At, Vec<(&'a str, At)>>;
+
+/// Whether a message and all its copies were settled then.
+fn is_settled(look: &Look, copies: &Copies<'_>, message: At) -> bool {
+    let mut copies = copies.get(&message).into_iter().flatten();
+    look.settled(SOURCE, message.partition, message.offset)
+        && copies.all(|(topic, at)| {
+            !look.has(topic, at.partition, at.offset)
+                || look.settled(topic, at.partition, at.offset)
+        })
+}
+
 fn at(line: &Line) -> At {
     At { partition: line.partition, offset: line.offset }
 }
@@ -102,8 +115,9 @@ impl History {
         if promise == Promise::ExactlyOnce {
             self.nothing_is_doubled(&mut found);
         }
+        let copies = self.copies();
         for (kill, look) in self.looks.iter().enumerate() {
-            self.nothing_settled_is_touched(kill, look, &mut found);
+            self.nothing_settled_is_touched(kill, look, &copies, &mut found);
         }
         self.commits_only_grow(&mut found);
         self.nothing_unsettled_is_removed(&mut found);
@@ -176,20 +190,26 @@ impl History {
         }
     }
 
-    fn settled(&self, look: &Look, message: At) -> bool {
-        look.settled(SOURCE, message.partition, message.offset)
-            && self.tiers.iter().all(|(topic, copies)| {
-                copies
-                    .iter()
-                    .filter(|copy| copy.turn == message)
-                    .filter(|copy| look.has(topic, copy.at.partition, copy.at.offset))
-                    .all(|copy| look.settled(topic, copy.at.partition, copy.at.offset))
-            })
+    /// The copies of each message in the tiers: a long run has too many to search through.
+    fn copies(&self) -> Copies<'_> {
+        let mut of = Copies::new();
+        for (topic, copies) in &self.tiers {
+            for copy in copies {
+                of.entry(copy.turn).or_default().push((topic.as_str(), copy.at));
+            }
+        }
+        of
     }
 
-    fn nothing_settled_is_touched(&self, kill: usize, look: &Look, found: &mut Vec<String>) {
-        let settled: BTreeSet<At> =
-            self.source.keys().filter(|at| self.settled(look, **at)).copied().collect();
+    fn nothing_settled_is_touched(
+        &self,
+        kill: usize,
+        look: &Look,
+        copies: &Copies<'_>,
+        found: &mut Vec<String>,
+    ) {
+        let settled = |at: &&At| is_settled(look, copies, **at);
+        let settled: BTreeSet<At> = self.source.keys().filter(settled).copied().collect();
         let topics = self.tiers.iter().map(|(topic, copies)| (topic.as_str(), copies));
         for (topic, copies) in topics.chain([(DEAD, &self.dead)]) {
             let later = |c: &&Copy| !look.has(topic, c.at.partition, c.at.offset);
@@ -264,7 +284,8 @@ impl History {
     /// The last look was after a graceful stop with nothing left to do.
     fn all_is_committed(&self, found: &mut Vec<String>) {
         let Some(last) = self.looks.last() else { return };
-        for at in self.source.keys().filter(|at| !self.settled(last, **at)) {
+        let copies = self.copies();
+        for at in self.source.keys().filter(|at| !is_settled(last, &copies, **at)) {
             found.push(format!("{at:?} is not committed at the end"));
         }
     }

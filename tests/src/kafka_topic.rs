@@ -47,10 +47,23 @@ impl Writer {
     /// # Panics
     /// When it is refused.
     pub fn write(&self, topic: &str, key: &str, value: &str) {
+        self.send(topic, BaseRecord::to(topic).key(key).payload(value));
+    }
+
+    /// The same with a time of its own, in epoch milliseconds.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn write_at(&self, topic: &str, key: &str, value: &str, time_ms: i64) {
+        self.send(topic, BaseRecord::to(topic).key(key).payload(value).timestamp(time_ms));
+    }
+
+    fn send(&self, topic: &str, mut record: BaseRecord<'_, str, str>) {
         loop {
-            match self.producer.send(BaseRecord::to(topic).key(key).payload(value)) {
+            match self.producer.send(record) {
                 Ok(()) => return,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
                     self.producer.poll(Duration::from_millis(5));
                 }
                 Err((error, _)) => panic!("writing to {topic}: {error}"),

@@ -117,6 +117,8 @@ pub(crate) struct PartitionTask {
     trimmed_to: Vec<u64>,
     /// When what is settled must be committed; `None` if nothing is new.
     commit_at: Option<Instant>,
+    /// When what was committed last is committed again.
+    refresh_at: Instant,
     /// What was committed last.
     last_commits: crate::log::Commits,
     /// The next offset of the source as last acknowledged.
@@ -170,6 +172,7 @@ impl PartitionTask {
             committing: None,
             trimming: None,
             trimmed_to: Vec::new(),
+            refresh_at: Instant::now(),
             commit_at: None,
             last_commits: Vec::new(),
             committed: 0,

@@ -41,6 +41,9 @@ pub struct PipelineSpec {
     pub idempotency: Option<IdempotencySpec>,
     /// How often what is settled is committed (`at_least_once`).
     pub commit_interval: Duration,
+    /// How often what is committed is committed again though nothing was settled: a log may forget what
+    /// is too old (Kafka: `offsets.retention.minutes`, for topics the group does not subscribe to).
+    pub commit_refresh: Duration,
     /// How long outcomes are gathered before they go in one transaction (`exactly_once`); zero sends
     /// them as they come. What a log with costly transactions (Kafka) needs.
     pub transaction_interval: Duration,

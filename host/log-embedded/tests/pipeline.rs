@@ -176,6 +176,7 @@ fn spec() -> PipelineSpec {
         dead_letter: DeadLetterSpec { topic: template("{topic}.dlq", false), retention: None },
         idempotency: None,
         commit_interval: Duration::from_millis(10),
+        commit_refresh: Duration::from_secs(86_400),
         transaction_interval: Duration::ZERO,
         drain: Duration::from_secs(5),
     }

@@ -169,6 +169,7 @@ fn spec() -> PipelineSpec {
         },
         idempotency: None,
         commit_interval: Duration::from_secs(1),
+        commit_refresh: Duration::from_secs(86_400),
         transaction_interval: Duration::ZERO,
         drain: Duration::from_secs(1),
     }

@@ -30,6 +30,17 @@ impl PartitionTask {
         }
     }
 
+    /// A commit is forgotten at last (see `commit_refresh`): this one is brought to mind in time.
+    pub(super) fn refresh_commit(&mut self) {
+        if self.is_refresh_due() {
+            self.commit_soon();
+        }
+    }
+
+    fn is_refresh_due(&self) -> bool {
+        Instant::now() >= self.refresh_at
+    }
+
     /// Something waits for the commit.
     pub(super) fn commit_now(&mut self) {
         self.commit_at = Some(Instant::now());
@@ -59,7 +70,10 @@ impl PartitionTask {
         let commits = self.commits();
         let wakes = std::mem::take(&mut self.wakes_after_commit);
         let admitted = std::mem::take(&mut self.awaiting_commit);
-        let nothing_new = commits == self.last_commits && wakes.is_empty() && admitted.is_empty();
+        let nothing_new = commits == self.last_commits
+            && wakes.is_empty()
+            && admitted.is_empty()
+            && !self.is_refresh_due();
         (anyway || !nothing_new).then_some(Committed { commits, wakes, admitted })
     }
 
@@ -89,6 +103,7 @@ impl PartitionTask {
             self.committed = commit.next;
         }
         self.last_commits = committed.commits;
+        self.refresh_at = Instant::now() + self.context.spec.commit_refresh;
         self.trim_tiers();
         for (at, lane) in committed.wakes {
             self.wake_at(at, lane);

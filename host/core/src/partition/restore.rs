@@ -7,6 +7,8 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::companions;
 use crate::ledger::Ledger;
 use crate::log::{Commit, Ends, LogError, Room};
@@ -25,6 +27,9 @@ pub(super) struct Restored {
     /// Where reading of the source begins.
     pub(super) from: Offset,
 }
+
+/// After an assignment what is committed is committed again in this part of the usual time.
+const REFRESH_AT_START: u32 = 24;
 
 impl PartitionTask {
     pub(super) async fn restore(&mut self) -> Result<Restored, PipelineError> {
@@ -103,6 +108,8 @@ impl PartitionTask {
         for (partition, from) in &attach_at {
             context.until_available("attach", || consumer.attach(partition, *from)).await?;
         }
+        // Soon, since nobody knows how old the commit is; not at once, since hosts may come and go often.
+        self.refresh_at = Instant::now() + context.spec.commit_refresh / REFRESH_AT_START;
         self.commit_soon();
         Ok(Restored { from: commit.next })
     }

@@ -23,6 +23,7 @@ impl PartitionTask {
     /// Sets the lag metrics by the ends of the log.
     pub(super) fn on_ends(&mut self, look: u64, ends: &BTreeMap<Partition, Ends>) {
         let now = self.now();
+        self.refresh_commit();
         let Some(source) = ends.get(&self.partition) else { return };
         let lag = source.end.saturating_sub(self.committed.max(source.start));
         let mut due = lag;

@@ -70,6 +70,7 @@ pub(super) fn check(
     );
     let outputs = outputs(checker, path, raw.outputs);
     let flight = join(path, "in_flight");
+    let commit_refresh = commit_refresh(checker, &join(path, "commit"), &raw.commit);
     let (commit_interval, transaction_interval) =
         commit(checker, &join(path, "commit"), raw.commit, delivery, log);
     let spec = PipelineSpec {
@@ -115,6 +116,7 @@ pub(super) fn check(
             .idempotency
             .map(|raw| idempotency(checker, &join(path, "idempotency"), raw, delivery, log)),
         commit_interval,
+        commit_refresh,
         transaction_interval,
         drain: drain(checker, &join(path, "drain"), raw.drain.as_deref(), log),
         name,
@@ -151,6 +153,20 @@ fn commit(
         _ => Duration::ZERO,
     };
     (interval, transaction)
+}
+
+/// How often what stands is committed again.
+fn commit_refresh(checker: &mut Checker<'_>, path: &str, raw: &RawCommit) -> Duration {
+    checker.duration(
+        &join(path, "refresh"),
+        raw.refresh.as_deref(),
+        Duration::from_secs(24 * 3600),
+        Bounds {
+            min: (Duration::from_secs(1), "1s"),
+            max: (Duration::from_secs(7 * 24 * 3600), "7d"),
+            reason: "each is a write, and Kafka forgets after a week",
+        },
+    )
 }
 
 /// How long a drain may take. A member that drains longer than the group waits for it is put out, and

@@ -224,6 +224,8 @@ pub(crate) struct RawCommit {
     /// How often what is settled is committed. Default `250ms`; a crash repeats at most so much. On
     /// Kafka with `exactly_once`: how often a transaction is committed, default `50ms`.
     pub interval: Option<String>,
+    /// How often what stands is committed again though nothing was settled. Default `1d`.
+    pub refresh: Option<String>,
 }
 
 /// A setting for a plugin: a text, number or boolean, handed over as text.
