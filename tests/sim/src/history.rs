@@ -146,7 +146,12 @@ impl Observer for History {
             }
             Happening::Delivered { host, batch } => book.check_delivered(*host, batch),
             Happening::Written { host, transaction, messages, commits, marks } => {
-                book.last_activity = at;
+                // A commit that stands already is only refreshed.
+                let same =
+                    |(partition, commit): &(_, _)| book.commits.get(partition) == Some(commit);
+                if !(messages.is_empty() && marks.is_empty() && commits.iter().all(same)) {
+                    book.last_activity = at;
+                }
                 book.on_written(at, *host, *transaction, messages, marks, commits);
             }
             Happening::CallOfTheDead { host, call } => {

@@ -279,8 +279,7 @@ fn draw_spec(draw: &mut Draw, sources: &[TopicSpec]) -> PipelineSpec {
         dead_letter: DeadLetterSpec { topic: template("{topic}.dlq", false), retention: None },
         idempotency: draw_idempotency(draw),
         commit_interval: millis(draw, 1, 800),
-        // Longer than what counts as quiet.
-        commit_refresh: Duration::from_secs(20),
+        commit_refresh: Duration::from_secs(2),
         transaction_interval: match draw.chance(500) {
             true => Duration::ZERO,
             false => millis(draw, 1, 300),
