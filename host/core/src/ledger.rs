@@ -102,13 +102,6 @@ impl Ledger {
         true
     }
 
-    /// The message at `offset` is dealt with, whether the log has handed it over or not.
-    pub fn settle_anywhere(&mut self, offset: Offset) {
-        if !self.settle_ahead(offset) {
-            self.settle(offset);
-        }
-    }
-
     /// The log has nothing more below `next`: markers and gaps are passed.
     pub fn read_to(&mut self, next: Offset) {
         self.position = self.position.max(next);

@@ -10,6 +10,9 @@
 //!   answer that was lost, leaves several copies of a message; the one that has come farthest is
 //!   current, the others settle unattempted, also when the current one has ended before they are due
 //!   (else one succeeds and the other dies: a dead letter of a handled message);
+//! - of copies in one tier that have come equally far the last is current: the others are due before it,
+//!   so when it is taken they are settled, also those that only the log knows of. Were it the first, a
+//!   crash would leave the others to a next owner that cannot tell that their message was attempted;
 //! - no copy is taken while one of its message is being written: only the answer tells which counts;
 //! - a message of another group is never handled; what cannot be understood becomes a dead letter.
 //!
@@ -53,6 +56,8 @@ struct Copies {
     progress: Progress,
     /// The copy that counts; `None` once it has ended.
     current: Option<Place>,
+    /// Whether the current one was taken.
+    taken: bool,
     /// The others, to be settled unattempted.
     others: Vec<Place>,
 }
@@ -180,28 +185,28 @@ impl Tiers {
     }
 
     /// Notes a copy that was seen or written. The one that has come farthest is current; of equal ones
-    /// the first that was noted.
+    /// in a tier the last, unless an earlier one was taken before it was known.
     pub fn note(&mut self, turn: Offset, progress: Progress, tier: usize, offset: Offset) {
         let place = (tier, offset);
         let Some(copies) = self.copies.get_mut(&turn) else {
-            let copies = Copies { progress, current: Some(place), others: Vec::new() };
+            let copies =
+                Copies { progress, current: Some(place), taken: false, others: Vec::new() };
             self.copies.insert(turn, copies);
             return;
         };
         if copies.current == Some(place) || copies.others.contains(&place) {
             return;
         }
-        if progress > copies.progress {
+        let is_later_twin = progress == copies.progress
+            && !copies.taken
+            && copies.current.is_some_and(|(other, earlier)| other == tier && earlier < offset);
+        if progress > copies.progress || is_later_twin {
             copies.progress = progress;
+            copies.taken = false;
             copies.others.extend(copies.current.replace(place));
         } else {
             copies.others.push(place);
         }
-    }
-
-    /// The copies of a message that do not count: tier and offset.
-    pub fn others(&self, turn: Offset) -> Vec<(usize, Offset)> {
-        self.copies.get(&turn).map(|copies| copies.others.clone()).unwrap_or_default()
     }
 
     /// A copy of this message is on its way to a tier; until [`Tiers::written`] none is taken.
@@ -313,12 +318,16 @@ impl Tiers {
             Arrived::Retry(item) => {
                 let turn = item.context.turn;
                 let place = Some((number, held.offset));
-                if self.copies.get(&turn).is_none_or(|copies| copies.current == place) {
-                    Due::Attempt(item)
-                } else {
-                    self.left(turn, item.read_from);
-                    self.gave_back(item.read_from);
-                    Due::Settle(number, held.offset, "superseded")
+                match self.copies.get_mut(&turn) {
+                    Some(copies) if copies.current != place => {
+                        self.left(turn, item.read_from);
+                        self.gave_back(item.read_from);
+                        Due::Settle(number, held.offset, "superseded")
+                    }
+                    copies => {
+                        copies.into_iter().for_each(|copies| copies.taken = true);
+                        Due::Attempt(item)
+                    }
                 }
             }
         })

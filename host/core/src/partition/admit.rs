@@ -14,12 +14,6 @@ impl PartitionTask {
     pub(super) fn admit(&mut self, item: InHand) {
         if self.context.spec.delivery == Delivery::AtMostOnce {
             self.settle_in_ledger(item.read_from, item.message.offset);
-            // With it every other copy of it that is known: after a crash none is attempted again.
-            for (tier, offset) in self.tiers.others(item.context.turn) {
-                if let Some(tier) = self.tiers.all_mut().get_mut(tier) {
-                    tier.ledger.settle_anywhere(offset);
-                }
-            }
             self.awaiting_commit.push(item);
             self.commit_now();
         } else {

@@ -82,11 +82,22 @@ fn of_two_copies_only_the_one_with_more_attempts_is_attempted() {
 }
 
 #[test]
-fn of_equal_copies_the_first_is_attempted() {
+fn of_equal_copies_the_last_is_attempted_so_that_no_other_is_left_when_it_is() {
     let mut tiers = tiers();
     tiers.hold(0, copy(9, 1, 3, "g"), 1_000);
     tiers.hold(0, copy(9, 1, 4, "g"), 1_000);
-    assert_eq!(due_turns(&mut tiers, 100_000), [(9, "attempt"), (4, "superseded")]);
+    assert_eq!(due_turns(&mut tiers, 100_000), [(3, "superseded"), (9, "attempt")]);
+}
+
+#[test]
+fn a_copy_that_comes_when_its_equal_was_taken_is_not_attempted() {
+    let mut tiers = tiers();
+    tiers.hold(0, copy(9, 1, 3, "g"), 1_000);
+    assert_eq!(due_turns(&mut tiers, 100_000), [(9, "attempt")]);
+    tiers.hold(0, copy(9, 1, 4, "g"), 1_000);
+    tiers.left(9, ReadFrom::Tier { tier: 0, offset: 3 });
+    assert_eq!(due_turns(&mut tiers, 100_000), [(4, "superseded")]);
+    assert_eq!(tiers.outstanding(), 0);
 }
 
 #[test]
@@ -135,13 +146,14 @@ fn no_copy_is_taken_while_one_is_being_written() {
     tiers.hold(0, copy(9, 1, 3, "g"), 1_000);
     assert!(due_turns(&mut tiers, 100_000).is_empty());
     assert_eq!(tiers.next_due(), None, "it waits for the answer, not for a time");
-    // The answer: this copy was written by a second try, the first one is held already.
-    tiers.note(9, Progress { redrives: 0, attempts: 1 }, 0, 4);
+    // The answer: this copy was written by a third try. The first one is held already; of the second
+    // nobody knows.
+    tiers.note(9, Progress { redrives: 0, attempts: 1 }, 0, 5);
     tiers.written(9);
-    assert_eq!(due_turns(&mut tiers, 100_000), [(9, "attempt")]);
-    tiers.left(9, ReadFrom::Tier { tier: 0, offset: 3 });
+    assert_eq!(due_turns(&mut tiers, 100_000), [(3, "superseded")]);
     tiers.hold(0, copy(9, 1, 4, "g"), 2_000);
-    assert_eq!(due_turns(&mut tiers, 100_000), [(4, "superseded")]);
+    tiers.hold(0, copy(9, 1, 5, "g"), 2_000);
+    assert_eq!(due_turns(&mut tiers, 100_000), [(4, "superseded"), (9, "attempt")]);
 }
 
 #[test]
