@@ -36,9 +36,9 @@ endif
 
 .PHONY: soak
 soak: ## Long forms: 200 kills of a host under load, the simulator with 10,000 seeds, two million messages through Kafka
-	MILLSTREAM_SOAK=1 cargo test -p millstream-tests --test crash -- --nocapture
+	MILLSTREAM_SOAK=1 cargo test --workspace --test crash -- --nocapture
 	cargo run --quiet -p millstream-sim -- --seeds 10000
-	MILLSTREAM_SOAK=1 cargo test -p millstream-tests --test kafka -- --nocapture --test-threads 1 hosts failures
+	MILLSTREAM_SOAK=1 cargo test --workspace --test kafka -- --nocapture --test-threads 1 hosts failures changes
 
 .PHONY: bench
 bench: prepare ## Measure against named baselines, as ratios; results go to bench/README.md by hand

@@ -7,7 +7,9 @@
 )]
 
 mod adapter;
+mod changes;
 mod conformance;
 mod failures;
 mod hosts;
 mod security;
+mod what_fails;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -93,13 +93,8 @@ pub fn read(bootstrap: &str, topic: &str) -> Vec<Read> {
         .set("enable.partition.eof", "true")
         .create()
         .unwrap();
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
-    let count = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
-    let mut list = TopicPartitionList::new();
-    for number in 0..count {
-        let number = i32::try_from(number).unwrap();
-        list.add_partition_offset(topic, number, Offset::Beginning).unwrap();
-    }
+    let list = all_partitions(&consumer, topic, Offset::Beginning);
+    let count = list.count();
     consumer.assign(&list).unwrap();
     let (mut messages, mut ended) = (Vec::new(), 0);
     while ended < count {
@@ -121,6 +116,65 @@ pub fn read(bootstrap: &str, topic: &str) -> Vec<Read> {
         }
     }
     messages
+}
+
+/// What a group has committed in a partition, as it stands there.
+#[derive(Clone, Debug)]
+pub struct RawCommit {
+    /// The partition's number.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// What is written beside it.
+    pub metadata: String,
+}
+
+/// What a group has committed in the partitions of a topic that have a commit.
+///
+/// # Panics
+/// When it cannot be read.
+pub fn commits(bootstrap: &str, group: &str, topic: &str) -> Vec<RawCommit> {
+    let consumer = of_group(bootstrap, group);
+    let list = all_partitions(&consumer, topic, Offset::Invalid);
+    let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+    let found = committed.elements().into_iter().filter_map(|element| match element.offset() {
+        Offset::Offset(offset) => {
+            let metadata = element.metadata().to_owned();
+            Some(RawCommit { partition: element.partition(), offset, metadata })
+        }
+        _ => None,
+    });
+    found.collect()
+}
+
+/// Commits for a group that has no members.
+///
+/// # Panics
+/// When that is refused.
+pub fn write_commits(bootstrap: &str, group: &str, topic: &str, commits: &[RawCommit]) {
+    let mut list = TopicPartitionList::new();
+    for commit in commits {
+        list.add_partition_offset(topic, commit.partition, Offset::Offset(commit.offset)).unwrap();
+        let mut element = list.find_partition(topic, commit.partition).unwrap();
+        element.set_metadata(commit.metadata.as_str());
+    }
+    of_group(bootstrap, group).commit(&list, CommitMode::Sync).unwrap();
+}
+
+fn of_group(bootstrap: &str, group: &str) -> BaseConsumer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("group.id", group);
+    config.set("enable.auto.commit", "false").create().unwrap()
+}
+
+fn all_partitions(consumer: &BaseConsumer, topic: &str, offset: Offset) -> TopicPartitionList {
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+    let count = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
+    let mut list = TopicPartitionList::new();
+    for number in 0..count {
+        list.add_partition_offset(topic, i32::try_from(number).unwrap(), offset).unwrap();
+    }
+    list
 }
 
 /// How often each value is there.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::log::{Log, LogError, TopicSpec};
-use crate::message::Topic;
+use crate::message::{Partition, Topic};
 use crate::names::REDRIVE_DELAY;
 use crate::pipeline_spec::PipelineSpec;
 
@@ -43,12 +43,25 @@ pub fn wanted(spec: &PipelineSpec, sources: &[TopicSpec]) -> Vec<TopicSpec> {
     wanted
 }
 
-/// Creates the companion topics that are missing, and adds partitions to those that have too few.
+/// Creates the companion topics that are missing, and adds partitions to those that have too few; for a
+/// source partition that was assigned, there is one beside it then.
 ///
 /// # Errors
-/// `Fatal` if a source topic does not exist; else what the log says.
-pub async fn ensure(log: &dyn Log, spec: &PipelineSpec) -> Result<(), LogError> {
+/// `Fatal` if a source topic does not exist, `Unavailable` while the log does not list the partition; else
+/// what the log says.
+pub async fn ensure(
+    log: &dyn Log,
+    spec: &PipelineSpec,
+    assigned: Option<&Partition>,
+) -> Result<(), LogError> {
     let topics = log.topics().await?;
+    if let Some(assigned) = assigned {
+        let listed = topics.iter().find(|topic| topic.name == assigned.topic);
+        if listed.is_some_and(|topic| topic.partitions <= assigned.number) {
+            let text = format!("{assigned} is assigned, and not listed yet");
+            return Err(LogError::Unavailable(text));
+        }
+    }
     for source in &spec.topics {
         if !topics.iter().any(|topic| topic.name == *source) {
             return Err(LogError::Fatal(format!(

@@ -7,8 +7,9 @@
 //!
 //! All tasks hang on the future of [`Pipeline::run`]: dropping it is a crash, nothing runs on.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -80,6 +81,8 @@ pub(crate) struct Context {
     pub(crate) ranges_max: usize,
     /// When the pipeline was assembled: the first tick of its transactions.
     pub(crate) begun: Instant,
+    /// How many partitions each source topic had when the pipeline started; set before intake begins.
+    pub(crate) partitions_at_start: OnceLock<BTreeMap<Arc<str>, u32>>,
 }
 
 /// A pipeline, ready to run.
@@ -98,6 +101,7 @@ impl Pipeline {
             status: Arc::new(PipelineStatus::default()),
             ranges_max,
             begun: Instant::now(),
+            partitions_at_start: OnceLock::new(),
         };
         Self { context: Arc::new(context) }
     }
@@ -177,8 +181,14 @@ async fn prepare(
             spec.name
         )));
     }
-    context.until_available("create companion topics", || companions::ensure(&**log, spec)).await?;
+    context
+        .until_available("create companion topics", || companions::ensure(&**log, spec, None))
+        .await?;
     let topics = context.until_available("list topics", || log.topics()).await?;
+    let sources = topics.iter().filter(|topic| spec.topics.contains(&topic.name));
+    let counts = sources.map(|topic| (topic.name.clone(), topic.partitions)).collect();
+    // A pipeline runs once, so it is not set yet.
+    let _ = context.partitions_at_start.set(counts);
     let mut outputs = OutputRules::default();
     for (name, topic) in &spec.outputs {
         let Some(found) = topics.iter().find(|found| found.name == *topic) else {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millstream_core::log::{
-    Commit, Commits, Consumer, Event, LogError, Room, TransactError, Transaction,
+    Commit, Commits, Consumer, Event, LogError, RecordError, Room, TransactError, Transaction,
 };
 use millstream_core::message::{Offset, Partition};
 use rdkafka::consumer::Consumer as _;
@@ -141,7 +141,19 @@ impl Consumer for KafkaConsumer {
             return Err(TransactError::Offender { index, error });
         }
         match &self.transactions {
-            Some(transactions) => transactions.transact(transaction).await,
+            Some(transactions) => match transactions.transact(transaction).await {
+                // The producer is behind the listing, or the listing behind the cluster: who tries again
+                // looks again.
+                Err(TransactError::Offender {
+                    error: RecordError::UnknownTopic { topic, reason },
+                    ..
+                }) => {
+                    self.topics.forget();
+                    let text = format!("transaction: writing to {topic}: {reason}");
+                    Err(TransactError::Log(LogError::Unavailable(text)))
+                }
+                ended => ended,
+            },
             None => {
                 let text = "this consumer was not subscribed for transactions";
                 Err(TransactError::Log(LogError::Fatal(text.to_owned())))

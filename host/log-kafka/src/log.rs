@@ -131,24 +131,28 @@ impl KafkaLog {
         what: i64,
     ) -> Result<Vec<Offset>, LogError> {
         let (client, partitions) = (Arc::clone(client), partitions.to_vec());
+        let topics = Arc::clone(&self.topics);
         blocking(move || {
+            // It is there: who asks has looked. Its broker, or this client, does not know of it yet, or
+            // again. Or it is gone since: who asks again looks again.
+            let error_of = |operation: &str, error: &KafkaError| match error.rdkafka_error_code() {
+                Some(Code::UnknownPartition | Code::UnknownTopicOrPartition) => {
+                    topics.forget();
+                    LogError::Unavailable(format!("{operation}: {error}"))
+                }
+                _ => client.error(operation, error),
+            };
             let asked = rdkafka::Offset::from_raw(what);
             let list = list_of(&partitions, |_| asked).map_err(|e| client.error("ends", &e))?;
             let found = client.offsets_for_times(list, CALL);
-            let found = found.map_err(|error| client.error("asking for the ends", &error))?;
+            let found = found.map_err(|error| error_of("asking for the ends", &error))?;
             let offset = |partition: &Partition| {
                 let number = records::raw_partition(partition.number);
                 let element = found.find_partition(&partition.topic, number);
                 let operation = format!("asking for the ends of {partition}");
                 let element =
                     element.ok_or_else(|| LogError::Unavailable(format!("{operation}: none")))?;
-                element.error().map_err(|error| match error.rdkafka_error_code() {
-                    // It is there: who asks has looked. Its broker does not know of it yet, or again.
-                    Some(Code::UnknownPartition | Code::UnknownTopicOrPartition) => {
-                        LogError::Unavailable(format!("{operation}: {error}"))
-                    }
-                    _ => client.error(&operation, &error),
-                })?;
+                element.error().map_err(|error| error_of(&operation, &error))?;
                 match element.offset() {
                     rdkafka::Offset::Offset(offset) => Ok(records::offset(offset)),
                     other => Err(LogError::Unavailable(format!("{operation}: {other:?}"))),
@@ -263,21 +267,30 @@ impl Log for KafkaLog {
         &self,
         records: Vec<Record>,
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
-        let own = self.topics.refusals(&records).await?;
-        let fits: Vec<&Record> =
-            records.iter().zip(&own).filter(|(_, own)| own.is_none()).map(|(r, _)| r).collect();
-        let mut appended = match fits.is_empty() {
-            true => Vec::new(),
-            false => self.producer.append(&fits).await?,
+        let mut answers: Vec<Option<_>> = records.iter().map(|_| None).collect();
+        loop {
+            let refusals = self.topics.refusals(&records).await?;
+            for (answer, refusal) in answers.iter_mut().zip(refusals) {
+                *answer = answer.take().or(refusal.map(Err));
+            }
+            let left = records.iter().zip(&answers).filter(|(_, answer)| answer.is_none());
+            let fits: Vec<&Record> = left.map(|(record, _)| record).collect();
+            if fits.is_empty() {
+                return Ok(answers.into_iter().flatten().collect());
+            }
+            let mut appended = self.producer.append(&fits).await?.into_iter();
+            for answer in answers.iter_mut().filter(|answer| answer.is_none()) {
+                match appended.next() {
+                    // The producer is behind the listing, or the listing behind the cluster: look again.
+                    Some(Err(RecordError::UnknownTopic { .. })) => self.topics.forget(),
+                    Some(appended) => *answer = Some(appended),
+                    None => {
+                        let text = "append: an answer is missing".to_owned();
+                        return Err(LogError::Unavailable(text));
+                    }
+                }
+            }
         }
-        .into_iter();
-        let answer = |own: Option<RecordError>| match own {
-            Some(error) => Ok(Err(error)),
-            None => appended
-                .next()
-                .ok_or_else(|| LogError::Unavailable("append: an answer is missing".to_owned())),
-        };
-        own.into_iter().map(answer).collect()
     }
 
     async fn fetch(

@@ -4,16 +4,17 @@
 //! it came out larger than the topic takes is sent again record by record, so that only an offender is
 //! refused. Of a call that got through in part only the rest is sent again: nothing stands there twice.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millstream_core::log::{Appended, LogError, RecordError};
-use millstream_core::message::Record;
+use millstream_core::message::{Record, Topic};
 use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::{Producer as _, ThreadedProducer};
 
-use crate::client::{self, Context};
+use crate::client::{self, CALL, Context};
 use crate::deliveries::{BATCH_RECORDS_MAX, Delivered, Deliveries};
 use crate::errors::{self, Class};
 use crate::options::KafkaOptions;
@@ -129,7 +130,26 @@ impl Producer {
         if all.contains(&Err(Code::Fatal)) {
             self.replace();
         }
+        self.ask_for_unknown(records, &all).await;
         Ok(all)
+    }
+
+    /// A topic or partition that is new is known to librdkafka when it looks the next time: now.
+    async fn ask_for_unknown(&self, records: &[&Record], delivered: &[Delivered]) {
+        let unknown = unknown_topics(records.iter().copied().zip(delivered));
+        if unknown.is_empty() {
+            return;
+        }
+        let native = Arc::clone(&self.native.lock().unwrap_or_else(PoisonError::into_inner));
+        let asked = tokio::task::spawn_blocking(move || {
+            for topic in unknown {
+                // That the cluster does not answer shows when the records are sent again.
+                let _ = native.client().fetch_metadata(Some(&topic), CALL);
+            }
+        });
+        // A panic was reported.
+        let _ = asked.await;
+        tokio::time::sleep(SEND_AGAIN).await;
     }
 
     async fn deliver_part(&self, records: &[&Record]) -> Result<Vec<Delivered>, LogError> {
@@ -170,6 +190,18 @@ impl Producer {
     }
 }
 
+/// Topics of records for which librdkafka knows no topic or partition.
+pub(crate) fn unknown_topics<'a>(
+    delivered: impl Iterator<Item = (&'a Record, &'a Delivered)>,
+) -> BTreeSet<Topic> {
+    let unknown = delivered.filter(|(_, delivered)| delivered.is_err_and(is_unknown));
+    unknown.map(|(record, _)| record.topic.clone()).collect()
+}
+
+fn is_unknown(code: Code) -> bool {
+    matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
+}
+
 /// Where the records stand that were not delivered for such a reason.
 fn places(
     records: &[&Record],
@@ -208,10 +240,9 @@ pub(crate) fn refusal(record: &Record, code: Code) -> Result<RecordError, LogErr
             let size_bytes = record.payload_bytes();
             Ok(RecordError::TooLarge { topic, size_bytes, max_bytes: size_bytes.saturating_sub(1) })
         }
-        Code::UnknownTopic
-        | Code::UnknownTopicOrPartition
-        | Code::UnknownPartition
-        | Code::InvalidTopic => Ok(RecordError::UnknownTopic { topic, reason: code.to_string() }),
+        code if is_unknown(code) || code == Code::InvalidTopic => {
+            Ok(RecordError::UnknownTopic { topic, reason: code.to_string() })
+        }
         Code::InvalidTimestamp | Code::InvalidRecord | Code::PolicyViolation => {
             Ok(RecordError::Denied { topic, reason: code.to_string() })
         }

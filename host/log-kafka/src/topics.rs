@@ -77,6 +77,11 @@ impl Topics {
         Arc::clone(&self.lock().topics)
     }
 
+    /// Believes the last listing no more.
+    pub(crate) fn forget(&self) {
+        *self.lock() = Cache::default();
+    }
+
     /// For each record why its topic does not take it, if so. What does not fit is refused here: a
     /// broker would refuse all that comes with it.
     pub(crate) async fn refusals(

@@ -38,7 +38,7 @@ impl PartitionTask {
         // A partition that was added to a running source needs them too.
         context
             .until_available("create companion topics", || {
-                companions::ensure(&**log, &context.spec)
+                companions::ensure(&**log, &context.spec, Some(&self.partition))
             })
             .await?;
         let topics = context.until_available("list topics", || log.topics()).await?;
@@ -156,12 +156,20 @@ impl PartitionTask {
     }
 
     /// Where the source begins: at the commit, else where the pipeline says a new group begins.
+    /// Whether the partition was added to its topic while the pipeline ran.
+    fn was_added_later(&self) -> bool {
+        let counts = self.context.partitions_at_start.get();
+        let count = counts.and_then(|counts| counts.get(&self.partition.topic));
+        count.is_some_and(|count| self.partition.number >= *count)
+    }
+
     fn source_begin(&self, commit: Option<Commit>, ends: Ends) -> Result<Commit, PipelineError> {
         let name = &self.context.spec.name;
         let Some(commit) = commit else {
             let next = match self.context.spec.start {
-                Start::Earliest => ends.start,
-                Start::Latest => ends.end,
+                // What came before the partition was noticed is nobody's past: it is all to be handled.
+                Start::Latest if !self.was_added_later() => ends.end,
+                Start::Latest | Start::Earliest => ends.start,
             };
             return Ok(Commit { next, ..Commit::default() });
         };

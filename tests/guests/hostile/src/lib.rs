@@ -30,7 +30,9 @@ impl Guest for Hostile {
             "count" => Ok(vec![output(&COUNT.fetch_add(1, Ordering::Relaxed).to_string())]),
             "time" => Ok(vec![output(&time_and_random())]),
             "sleep" => {
-                std::thread::sleep(Duration::from_millis(argument.parse().unwrap()));
+                // What follows the time is padding.
+                let time = argument.split(' ').next().unwrap();
+                std::thread::sleep(Duration::from_millis(time.parse().unwrap()));
                 Ok(vec![output("awake")])
             }
             "environment" => Ok(vec![output(&environment())]),
