@@ -154,32 +154,33 @@ fn sizes() -> Sizes {
 /// What the group had committed when a host was killed.
 type AtDeath = BTreeMap<i32, Commit>;
 
-/// How a run ended.
-struct Ended {
-    lost: usize,
-    again: usize,
-    deaths: Vec<AtDeath>,
-}
-
-/// Sends messages while hosts come and go; answers what is lost and how many are there again.
+/// Sends messages while hosts come and go; answers what is lost and how many are there again. They leave by
+/// being killed where something is to be done after that.
 #[expect(clippy::print_stdout, reason = "cargo shows it when the test fails, and soaks always")]
-fn come_and_go(pipeline: &Pipeline, killed: bool, seed: &str) -> Ended {
+fn come_and_go(
+    pipeline: &Pipeline,
+    mut killed: Option<&mut dyn FnMut()>,
+    seed: &str,
+) -> (usize, usize) {
     let Sizes { messages, rounds } = sizes();
     let mut draw = Draw::seeded(seed);
     let mut hosts: Vec<Option<Host>> = (0..HOSTS).map(|_| None).collect();
     hosts[0] = Some(Host::start(&pipeline.folders[0]));
     let step = messages / rounds;
-    let mut deaths = Vec::new();
+    let mut kills = 0;
     for round in 0..rounds {
         pipeline.write(round * step, (round + 1) * step);
         let index = usize::try_from(draw.within(0..HOSTS as u64)).unwrap();
         match hosts[index].take() {
             None => hosts[index] = Some(Host::start(&pipeline.folders[index])),
-            Some(host) if killed => {
-                host.kill();
-                deaths.push(committed(pipeline));
-            }
-            Some(host) => host.stop(DRAIN + END_WITHIN),
+            Some(host) => match &mut killed {
+                Some(then) => {
+                    host.kill();
+                    kills += 1;
+                    then();
+                }
+                None => host.stop(DRAIN + END_WITHIN),
+            },
         }
         if hosts.iter().all(Option::is_none) {
             hosts[index] = Some(Host::start(&pipeline.folders[index]));
@@ -193,9 +194,8 @@ fn come_and_go(pipeline: &Pipeline, killed: bool, seed: &str) -> Ended {
     }
     let sent = step * rounds;
     let (lost, again) = pipeline.sums(sent);
-    let kills = deaths.len();
     println!("{seed}: sent {sent}, lost {lost}, handled again {again}, kills {kills}");
-    Ended { lost, again, deaths }
+    (lost, again)
 }
 
 /// Partitions of whoever died move to another owner after the session timeout only, so what is read now is
@@ -235,16 +235,14 @@ fn unexplained(pipeline: &Pipeline, deaths: &[AtDeath]) -> usize {
 fn hosts_that_leave_as_asked_lose_nothing_and_repeat_nothing() {
     let more = "delivery = \"at_least_once\"\ndrain = \"60s\"";
     let pipeline = Pipeline::new(shared(), "echo", "", more);
-    let Ended { lost, again, .. } = come_and_go(&pipeline, false, "at_least_once, asked");
-    assert_eq!((lost, again), (0, 0));
+    assert_eq!(come_and_go(&pipeline, None, "at_least_once, asked"), (0, 0));
 }
 
 #[test]
 fn hosts_that_are_killed_lose_nothing_exactly_once() {
     let client = "\"session.timeout.ms\" = 6000";
     let pipeline = Pipeline::new(shared(), "echo", client, "delivery = \"exactly_once\"");
-    let Ended { lost, again, .. } = come_and_go(&pipeline, true, "exactly_once, killed");
-    assert_eq!((lost, again), (0, 0));
+    assert_eq!(come_and_go(&pipeline, Some(&mut || ()), "exactly_once, killed"), (0, 0));
 }
 
 #[test]
@@ -252,7 +250,9 @@ fn hosts_that_are_killed_lose_nothing_and_repeat_only_what_was_uncommitted() {
     let client = "\"session.timeout.ms\" = 6000, \"partition.assignment.strategy\" = \"range\"";
     let more = "delivery = \"at_least_once\"\nin_flight = { messages = 300 }\ncommit = { interval = \"20ms\" }";
     let pipeline = Pipeline::new(shared(), "echo", client, more);
-    let Ended { lost, again, deaths } = come_and_go(&pipeline, true, "at_least_once, killed");
+    let mut deaths = Vec::new();
+    let mut look = || deaths.push(committed(&pipeline));
+    let (lost, again) = come_and_go(&pipeline, Some(&mut look), "at_least_once, killed");
     assert_eq!(lost, 0);
     assert_eq!(unexplained(&pipeline, &deaths), 0, "of {again} handlings again");
 }

@@ -155,7 +155,6 @@ impl PartitionTask {
         Ok(Some((partition, attach_at.unwrap_or(next))))
     }
 
-    /// Where the source begins: at the commit, else where the pipeline says a new group begins.
     /// Whether the partition was added to its topic while the pipeline ran.
     fn was_added_later(&self) -> bool {
         let counts = self.context.partitions_at_start.get();
@@ -163,6 +162,7 @@ impl PartitionTask {
         count.is_some_and(|count| self.partition.number >= *count)
     }
 
+    /// Where the source begins: at the commit, else where the pipeline says a new group begins.
     fn source_begin(&self, commit: Option<Commit>, ends: Ends) -> Result<Commit, PipelineError> {
         let name = &self.context.spec.name;
         let Some(commit) = commit else {
