@@ -238,6 +238,35 @@ fn hosts_that_leave_as_asked_lose_nothing_and_repeat_nothing() {
     assert_eq!(come_and_go(&pipeline, None, "at_least_once, asked"), (0, 0));
 }
 
+/// Before it is in its group nobody hears that a member leaves; the others would wait for it, and commit
+/// nothing, until its session has timed out.
+#[test]
+fn a_host_that_is_stopped_while_it_joins_is_not_waited_for() {
+    // Who joins waits for the other one's next heartbeat: longer than librdkafka tries to leave.
+    let pipeline = Pipeline::new(shared(), "echo", "\"heartbeat.interval.ms\" = 8000", "");
+    let mut stays = Host::start(&pipeline.folders[0]);
+    stays.until_ready();
+    let members_are = |count: u32, within: Duration| {
+        waiting::until("the group has so many members", within, || {
+            (members(&pipeline) == Some(count)).then_some(())
+        });
+    };
+    members_are(1, SETTLED_WITHIN);
+    let goes = Host::start(&pipeline.folders[1]);
+    members_are(2, SETTLED_WITHIN);
+    goes.stop(END_WITHIN);
+    // Far less than a session, which is 45 seconds.
+    members_are(1, Duration::from_secs(20));
+    stays.stop(END_WITHIN);
+}
+
+fn members(pipeline: &Pipeline) -> Option<u32> {
+    let group = pipeline.source.as_str();
+    let state = ["consumer-groups", "--describe", "--state", "--group", group];
+    let said = pipeline.cluster.tool(&state);
+    said.lines().find(|row| row.starts_with(group))?.split_whitespace().last()?.parse().ok()
+}
+
 #[test]
 fn hosts_that_are_killed_lose_nothing_exactly_once() {
     let client = "\"session.timeout.ms\" = 6000";

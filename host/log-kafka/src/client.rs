@@ -32,6 +32,10 @@ const MESSAGE_TIMEOUT_MS: &str = "120000";
 /// An open transaction of a host that died holds readers up so long.
 const TRANSACTION_TIMEOUT_MS: &str = "10000";
 
+/// How often the member is told whether it is in its group.
+pub(crate) const JOIN_STATE_EVERY: &str = "statistics.interval.ms";
+const JOIN_STATE_EVERY_MS: &str = "250";
+
 /// A full local queue is looked at again after this; librdkafka's default of a second throttles.
 const FETCH_QUEUE_BACKOFF_MS: &str = "5";
 
@@ -156,6 +160,8 @@ pub(crate) fn member(options: &KafkaOptions, subscription: &Subscription) -> Cli
     let mut config = consumer(options, &client_id, &subscription.group);
     match options.group_protocol {
         GroupProtocol::Classic => {
+            // Tells whether it is in its group, which nothing else does.
+            config.set(JOIN_STATE_EVERY, JOIN_STATE_EVERY_MS);
             let name = "partition.assignment.strategy";
             default(options, &mut config, name, "cooperative-sticky");
         }

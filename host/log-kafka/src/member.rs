@@ -31,7 +31,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use tokio::sync::{Notify, oneshot};
 
-use crate::client::Context;
+use crate::client::{self, Context};
 use crate::committer::{CommitAnswer, Committer};
 use crate::errors;
 
@@ -137,6 +137,9 @@ impl Member {
             releases: Vec::new(),
             tell_again: BTreeMap::new(),
             closed: Vec::new(),
+            leaving: None,
+            is_static: config.get("group.instance.id").is_some(),
+            tells_join_state: config.get(client::JOIN_STATE_EVERY).is_some(),
         };
         std::thread::Builder::new()
             .name("kafka-member".to_owned())

@@ -13,6 +13,10 @@ pub const VARIABLE: &str = "MILLSTREAM_LOG";
 /// What is logged if nothing is said.
 const FILTER_DEFAULT: &str = "warn";
 
+/// The client library of Kafka calls it an error that a consumer which was closed is dropped; what its
+/// clients have to say comes through the log adapter.
+const CLIENTS: &str = "rdkafka=off";
+
 /// Starts logging, once for the process.
 ///
 /// # Errors
@@ -24,7 +28,7 @@ pub fn start(filter: Option<&str>, terminal: &Terminal) -> Result<(), Failure> {
         (None, Some(text)) => (text.as_str(), VARIABLE),
         (None, None) => (FILTER_DEFAULT, "--log"),
     };
-    let filter = EnvFilter::try_new(text).map_err(|error| {
+    let filter = EnvFilter::try_new(format!("{CLIENTS},{text}")).map_err(|error| {
         let fix = "write a level (`error`, `warn`, `info`, `debug`, `trace`), or \
                    `TARGET=LEVEL` parts with commas between them";
         let what = format!("{from} cannot be {text:?}");

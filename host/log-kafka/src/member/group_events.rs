@@ -11,6 +11,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceP
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
+use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::client::Context;
 use crate::records;
@@ -21,17 +23,42 @@ pub(super) enum Happened {
     Revoked { partitions: Vec<Partition>, lost: bool },
 }
 
+/// Where the member is on its way into its group, as librdkafka said last.
+#[derive(Clone, Copy)]
+pub(super) struct JoinState {
+    pub(super) said: Instant,
+    /// It waits for the other members.
+    pub(super) is_joining: bool,
+}
+
+/// What is read of librdkafka's statistics.
+#[derive(Deserialize)]
+struct Statistics {
+    cgrp: Option<GroupStatistics>,
+}
+
+#[derive(Deserialize)]
+struct GroupStatistics {
+    join_state: String,
+}
+
 /// Context of the member's client: records what happens.
 pub(crate) struct MemberContext {
     client: Context,
     pub(super) happened: Mutex<VecDeque<Happened>>,
+    pub(super) join_state: Mutex<Option<JoinState>>,
     /// The client is being closed: nobody is left to release anything.
     pub(super) closing: AtomicBool,
 }
 
 impl MemberContext {
     pub(super) fn new(client: Context) -> Self {
-        Self { client, happened: Mutex::default(), closing: AtomicBool::new(false) }
+        Self {
+            client,
+            happened: Mutex::default(),
+            join_state: Mutex::default(),
+            closing: AtomicBool::new(false),
+        }
     }
 
     fn record(&self, happened: Happened) {
@@ -50,6 +77,15 @@ impl ClientContext for MemberContext {
         self.client.error(error, reason);
     }
 
+    fn stats_raw(&self, statistics: &[u8]) {
+        let Ok(Statistics { cgrp: Some(group) }) = serde_json::from_slice(statistics) else {
+            return;
+        };
+        let is_joining = !matches!(&*group.join_state, "steady" | "init");
+        let state = JoinState { said: Instant::now(), is_joining };
+        *self.join_state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+    }
+
     fn generate_oauth_token(
         &self,
         config: Option<&str>,
@@ -65,16 +101,18 @@ impl ConsumerContext for MemberContext {
         error: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
+        let is_assigned = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         let partitions = partitions_of(list);
-        if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.record(Happened::Assigned(partitions));
-            return;
+        match self.closing.load(Ordering::Acquire) {
+            // It does not end before it has an answer.
+            true if is_assigned => assign(consumer, list),
+            true => unassign(consumer, list),
+            false if is_assigned => self.record(Happened::Assigned(partitions)),
+            false => {
+                let lost = consumer.assignment_lost();
+                self.record(Happened::Revoked { partitions, lost });
+            }
         }
-        if self.closing.load(Ordering::Acquire) {
-            unassign(consumer, list);
-            return;
-        }
-        self.record(Happened::Revoked { partitions, lost: consumer.assignment_lost() });
     }
 }
 
@@ -95,6 +133,17 @@ pub(super) fn list_of<'a>(
         list.add_partition(&partition.topic, records::raw_partition(partition.number));
     }
     list
+}
+
+pub(super) fn assign(consumer: &BaseConsumer<MemberContext>, list: &TopicPartitionList) {
+    let assigned = match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(list),
+    };
+    // Nothing is read here: the reader does that.
+    if let Err(error) = assigned.and_then(|()| consumer.pause(list)) {
+        tracing::warn!(%error, "an assignment could not be taken");
+    }
 }
 
 pub(super) fn unassign(consumer: &BaseConsumer<MemberContext>, list: &TopicPartitionList) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use millstream_core::log::{Commits, Event, LogError, source_of};
 use millstream_core::message::{Partition, Topic};
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use crate::committer::{CommitAnswer, Committer};
 use crate::errors::{self, Class};
 use crate::records;
 
-use super::group_events::{Happened, MemberContext, list_of, unassign};
+use super::group_events::{Happened, MemberContext, assign, list_of, unassign};
 use super::{Command, CommitCall, Shared};
 
 /// librdkafka is polled at least so often; `max.poll.interval.ms` is never smaller than a second.
@@ -31,6 +31,12 @@ const TELL_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long a release waits for a commit that is under way: longer, and the broker has given up too.
 const COMMIT_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a member that leaves waits until it is in its group.
+const JOIN_BEFORE_LEAVING: Duration = Duration::from_secs(10);
+
+/// How long leaving may take; librdkafka gives up before.
+const LEAVES_WITHIN: Duration = Duration::from_secs(10);
 
 /// Partitions that the group wants back.
 pub(super) struct Revoking {
@@ -61,11 +67,18 @@ pub(super) struct Worker {
     /// Released after a failure and still ours: told again at this time.
     pub(super) tell_again: BTreeMap<Partition, Instant>,
     pub(super) closed: Vec<oneshot::Sender<()>>,
+    /// Since when it wants to leave.
+    pub(super) leaving: Option<Instant>,
+    /// Whether it keeps its place in the group while it is away.
+    pub(super) is_static: bool,
+    /// Whether librdkafka says where the member is on its way into the group; the new group protocol has
+    /// no such wait.
+    pub(super) tells_join_state: bool,
 }
 
 impl Worker {
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
-        while self.closed.is_empty() {
+        while self.closed.is_empty() || self.joins_before_it_leaves() {
             let mut command = match commands.recv_timeout(POLL_EVERY) {
                 Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -86,11 +99,26 @@ impl Worker {
         for call in self.commits.drain(..) {
             let _ = call.reply.send(Err(LogError::Fenced("this member has left".to_owned())));
         }
-        let closed = std::mem::take(&mut self.closed);
-        // Dropped here, mostly as the last: the client leaves the group, which takes a round trip.
-        drop(self);
-        for reply in closed {
+        self.leave();
+        for reply in self.closed.drain(..) {
             let _ = reply.send(());
+        }
+    }
+
+    /// Leaves the group now: who drops the client last, and whether before the process ends, nobody knows.
+    fn leave(&self) {
+        // Closed without an assignment in a steady group, librdkafka 2.12 does not leave. A static member
+        // must not.
+        if !self.is_static {
+            self.consumer.unsubscribe();
+        }
+        if let Err(error) = self.consumer.close_queue() {
+            tracing::debug!(pipeline = %self.pipeline, %error, "leaving the group");
+            return;
+        }
+        let begun = Instant::now();
+        while !self.consumer.closed() && begun.elapsed() < LEAVES_WITHIN {
+            let _ = self.consumer.poll(POLL_EVERY);
         }
     }
 
@@ -105,8 +133,31 @@ impl Worker {
                 }
                 self.releases.push((partitions, reply));
             }
-            Command::Close(reply) => self.closed.push(reply),
+            Command::Close(reply) => {
+                self.closed.push(reply);
+                self.leave_soon();
+            }
         }
+    }
+
+    /// Nothing is told any more, and nothing waited for.
+    fn leave_soon(&mut self) {
+        self.leaving = Some(Instant::now());
+        self.tell_again.clear();
+        if let Some(revoking) = &mut self.revoking {
+            revoking.left.clear();
+        }
+    }
+
+    /// While a member joins, the broker answers nothing else on its connection. If it left now, nobody would
+    /// hear of it: the group would wait for it until its session has timed out, and no other member could
+    /// commit meanwhile.
+    fn joins_before_it_leaves(&self) -> bool {
+        let Some(since) = self.leaving else { return false };
+        let context = self.consumer.context();
+        let state = *context.join_state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_in = state.is_some_and(|state| state.said >= since && !state.is_joining);
+        self.tells_join_state && !is_in && since.elapsed() < JOIN_BEFORE_LEAVING
     }
 
     fn released(&mut self, partition: &Partition) {
@@ -169,14 +220,8 @@ impl Worker {
             let offset = rdkafka::Offset::Offset(0);
             let _ = list.add_partition_offset(&partition.topic, number, offset);
         }
-        let assigned = match self.consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&list),
-            RebalanceProtocol::Eager | RebalanceProtocol::None => self.consumer.assign(&list),
-        };
-        if let Err(error) = assigned.and_then(|()| self.consumer.pause(&list)) {
-            tracing::warn!(pipeline = %self.pipeline, %error, "an assignment could not be taken");
-        }
-        if partitions.is_empty() {
+        assign(&self.consumer, &list);
+        if partitions.is_empty() || self.leaving.is_some() {
             return;
         }
         tracing::info!(pipeline = %self.pipeline, partitions = %named(&partitions), "assigned");
@@ -188,7 +233,7 @@ impl Worker {
         for partition in &partitions {
             self.tell_again.remove(partition);
         }
-        if partitions.is_empty() {
+        if partitions.is_empty() || self.leaving.is_some() {
             unassign(&self.consumer, &list_of(&partitions));
             return;
         }
