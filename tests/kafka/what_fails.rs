@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millstream_tests::host::{END_WITHIN, Host};
 use millstream_tests::kafka::{Cluster, shared, unique};
-use millstream_tests::kafka_topic::{Writer, read};
+use millstream_tests::kafka_topic::{Writer, counts, read};
 use millstream_tests::waiting;
 
 use crate::hosts::Pipeline;
@@ -105,14 +105,27 @@ fn an_output_larger_than_its_topic_takes_makes_a_dead_letter_and_nothing_else() 
 fn a_throttled_pipeline_loses_and_repeats_nothing() {
     let cluster = Box::leak(Box::new(Cluster::start(&["--quick"])));
     let pipeline = Pipeline::new(cluster, "echo", "", "delivery = \"exactly_once\"");
-    pipeline.write(0, 5_000);
-    let quota = "producer_byte_rate=30000,consumer_byte_rate=60000";
+    let writer = Writer::new(cluster.bootstrap());
+    let padding = "x".repeat(1_000);
+    for number in 0..5_000 {
+        writer.write(
+            &pipeline.source,
+            &format!("k{}", number % 100),
+            &format!("{number} {padding}"),
+        );
+    }
+    writer.flush();
+    // Far below what five megabytes would take in ten seconds, over which a broker measures.
+    let quota = "producer_byte_rate=100000,consumer_byte_rate=100000";
     let everyone = ["--entity-type", "clients", "--entity-default"];
     cluster.tool(&[&["configs", "--alter", "--add-config", quota][..], &everyone[..]].concat());
-    let host = Host::start(&pipeline.folders[0]);
+    let mut host = Host::start(&pipeline.folders[0]);
     waiting::until("it works", WITHIN, || {
-        (read(cluster.bootstrap(), &pipeline.output).len() > 500).then_some(())
+        host.metric("millstream_attempts_total", &[]).filter(|attempts| *attempts > 500.0)
     });
+    std::thread::sleep(Duration::from_secs(3));
+    let attempts = host.metric("millstream_attempts_total", &[]).unwrap();
+    assert!(attempts < 5_000.0, "it was not throttled: {attempts} attempts");
     // Otherwise the reading below would be throttled as well.
     cluster.tool(
         &[
@@ -123,5 +136,7 @@ fn a_throttled_pipeline_loses_and_repeats_nothing() {
     );
     pipeline.until_settled();
     host.stop(END_WITHIN);
-    assert_eq!(pipeline.sums(5_000), (0, 0));
+    let outputs = read(cluster.bootstrap(), &pipeline.output);
+    let once = counts(&outputs);
+    assert_eq!((outputs.len(), once.len()), (5_000, 5_000), "each once");
 }

@@ -102,6 +102,16 @@ impl Ledger {
         true
     }
 
+    /// Whether `offset` is known to be settled, delivered or not.
+    pub fn is_settled(&self, offset: Offset) -> bool {
+        offset < self.next()
+            || self.restored.iter().any(|range| range.contains(&offset))
+            || self
+                .entries
+                .binary_search_by_key(&offset, |entry| entry.offset)
+                .is_ok_and(|index| self.entries.get(index).is_some_and(|entry| entry.settled))
+    }
+
     /// The log has nothing more below `next`: markers and gaps are passed.
     pub fn read_to(&mut self, next: Offset) {
         self.position = self.position.max(next);

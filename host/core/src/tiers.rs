@@ -243,8 +243,12 @@ impl Tiers {
         self.copies.len()
     }
 
-    /// Notes the copy in a message that a tier has, without taking it in hand.
+    /// Notes the copy in a message that a tier has, without taking it in hand. One that is settled counts
+    /// no more: it will not be handed over again, and must not supersede another.
     pub fn index(&mut self, tier: usize, message: &Message) {
+        if self.tiers.get(tier).is_some_and(|tier| tier.ledger.is_settled(message.offset)) {
+            return;
+        }
         if let Belongs::Ours(found) = belongs(&self.group, &self.source, message) {
             self.note(found.turn, progress(&found), tier, message.offset);
         }

@@ -132,6 +132,8 @@ fn base(options: &KafkaOptions, client_id: &str) -> ClientConfig {
     }
     config.set("bootstrap.servers", &options.bootstrap_servers);
     config.set("client.id", client_id);
+    // Else a producer that asks for a topic which is gone makes it anew, with the broker's defaults.
+    config.set("allow.auto.create.topics", "false");
     config.set_log_level(RDKafkaLogLevel::Info);
     config
 }
@@ -149,7 +151,6 @@ fn consumer(options: &KafkaOptions, client_id: &str, group: &str) -> ClientConfi
     config.set("enable.auto.commit", "false");
     config.set("enable.auto.offset.store", "false");
     config.set("auto.offset.reset", "error");
-    config.set("allow.auto.create.topics", "false");
     config.set("isolation.level", "read_committed");
     config
 }

@@ -31,6 +31,9 @@ use crate::records;
 use crate::topics::Topics;
 use crate::transactions::Transactions;
 
+/// How long to wait before the rest of a call is appended again.
+const APPEND_AGAIN: Duration = Duration::from_millis(100);
+
 /// How long the first answer of a cluster is waited for.
 const CONNECT: Duration = Duration::from_secs(15);
 
@@ -163,6 +166,32 @@ impl KafkaLog {
         .await
     }
 
+    /// Appends what has no answer yet; a record of which nobody knows the place gets none.
+    async fn append_left(
+        &self,
+        records: &[Record],
+        answers: &mut [Option<Result<Appended, RecordError>>],
+    ) -> Result<(), LogError> {
+        let refusals = self.topics.refusals(records).await?;
+        for (answer, refusal) in answers.iter_mut().zip(refusals) {
+            *answer = answer.take().or(refusal.map(Err));
+        }
+        let left = records.iter().zip(answers.iter()).filter(|(_, answer)| answer.is_none());
+        let fits: Vec<&Record> = left.map(|(record, _)| record).collect();
+        if fits.is_empty() {
+            return Ok(());
+        }
+        let mut appended = self.producer.append(&fits).await?.into_iter();
+        for answer in answers.iter_mut().filter(|answer| answer.is_none()) {
+            match appended.next() {
+                // The producer is behind the listing, or the listing behind the cluster: look again.
+                Some(Err(RecordError::UnknownTopic { .. })) => self.topics.forget(),
+                appended => *answer = appended,
+            }
+        }
+        Ok(())
+    }
+
     fn fetcher(&self, partition: &Partition, from: Offset) -> Result<Fetcher, LogError> {
         let mut fetchers = self.fetchers.lock().unwrap_or_else(PoisonError::into_inner);
         let stands = |f: &Fetcher| f.partition == *partition && f.next == from;
@@ -269,26 +298,24 @@ impl Log for KafkaLog {
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
         let mut answers: Vec<Option<_>> = records.iter().map(|_| None).collect();
         loop {
-            let refusals = self.topics.refusals(&records).await?;
-            for (answer, refusal) in answers.iter_mut().zip(refusals) {
-                *answer = answer.take().or(refusal.map(Err));
-            }
-            let left = records.iter().zip(&answers).filter(|(_, answer)| answer.is_none());
-            let fits: Vec<&Record> = left.map(|(record, _)| record).collect();
-            if fits.is_empty() {
+            let ended = self.append_left(&records, &mut answers).await;
+            if answers.iter().all(Option::is_some) {
                 return Ok(answers.into_iter().flatten().collect());
             }
-            let mut appended = self.producer.append(&fits).await?.into_iter();
-            for answer in answers.iter_mut().filter(|answer| answer.is_none()) {
-                match appended.next() {
-                    // The producer is behind the listing, or the listing behind the cluster: look again.
-                    Some(Err(RecordError::UnknownTopic { .. })) => self.topics.forget(),
-                    Some(appended) => *answer = Some(appended),
-                    None => {
-                        let text = "append: an answer is missing".to_owned();
-                        return Err(LogError::Unavailable(text));
-                    }
+            let unknown =
+                "a topic or partition is listed, and not known to its broker or this client";
+            let error = match ended {
+                Ok(()) => LogError::Unavailable(format!("append: {unknown}")),
+                Err(error) => error,
+            };
+            // If the caller sent all of it again, what is in the log would stand there twice.
+            let is_there = answers.iter().any(|answer| matches!(answer, Some(Ok(_))));
+            match error {
+                LogError::Unavailable(reason) if is_there => {
+                    tracing::warn!(%reason, "some records are appended; trying the others again");
+                    tokio::time::sleep(APPEND_AGAIN).await;
                 }
+                error => return Err(error),
             }
         }
     }

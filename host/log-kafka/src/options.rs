@@ -77,6 +77,7 @@ const OURS: &[(&str, &str)] = &[
     ("queued.max.messages.kbytes", "the host bounds what is fetched ahead: use `in_flight.bytes`"),
     ("queued.min.messages", "the host bounds what is fetched ahead: use `in_flight`"),
     ("request.required.acks", "a message counts as written when all in-sync replicas have it"),
+    ("statistics.interval.ms", "the host reads them to know whether it is in its group"),
     ("transactional.id", "it is made of the pipeline's group and `host.id`"),
 ];
 

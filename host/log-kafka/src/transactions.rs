@@ -223,11 +223,6 @@ impl Worker {
         }
         match produce(native, calls) {
             Ok(delivered) => {
-                let records = calls.iter().flat_map(|call| &call.transaction.records);
-                for topic in producer::unknown_topics(records.zip(&delivered)) {
-                    // What is new is known the next time; that nobody answers shows then, too.
-                    let _ = native.client().fetch_metadata(Some(&topic), CALL);
-                }
                 let refused = refused(calls, &delivered);
                 let was_given_up = delivered.iter().any(|delivered| {
                     matches!(delivered, Err(Code::PurgeQueue | Code::PurgeInflight))
@@ -241,7 +236,13 @@ impl Worker {
                 match refused {
                     Ok(refused) if refused.is_empty() => {}
                     Ok(refused) => {
-                        return after_abort(native, &operation, Ended::Without(refused));
+                        let ended = after_abort(native, &operation, Ended::Without(refused));
+                        let records = calls.iter().flat_map(|call| &call.transaction.records);
+                        for topic in producer::unknown_topics(records.zip(&delivered)) {
+                            // What is new is known the next time; that nobody answers shows then, too.
+                            let _ = native.client().fetch_metadata(Some(&topic), CALL);
+                        }
+                        return ended;
                     }
                     Err(error) => return after_abort(native, &operation, Ended::Aborted(error)),
                 }

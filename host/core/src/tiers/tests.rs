@@ -101,6 +101,17 @@ fn a_copy_that_comes_when_its_equal_was_taken_is_not_attempted() {
 }
 
 #[test]
+fn a_settled_copy_beyond_what_is_held_supersedes_nothing() {
+    let commit = Commit { settled_above: vec![700..701], ..Commit::default() };
+    let ledger = Ledger::restore(&commit);
+    let tier = Tier::new(Partition::new("orders.retry.5s", 2), Duration::ZERO, ledger, 10);
+    let mut tiers = Tiers::new("g", source(), vec![tier]);
+    tiers.hold(0, copy(9, 1, 10, "g"), 1_000);
+    tiers.index(0, &copy(9, 1, 700, "g"));
+    assert_eq!(due_turns(&mut tiers, 100_000), [(9, "attempt")]);
+}
+
+#[test]
 fn a_copy_that_was_only_indexed_supersedes_one_in_hand() {
     let mut tiers = tiers();
     tiers.hold(0, copy(9, 1, 0, "g"), 1_000);

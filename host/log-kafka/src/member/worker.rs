@@ -32,7 +32,8 @@ const TELL_AGAIN: Duration = Duration::from_millis(100);
 /// How long a release waits for a commit that is under way: longer, and the broker has given up too.
 const COMMIT_WAIT: Duration = Duration::from_secs(5);
 
-/// How long a member that leaves waits until it is in its group.
+/// How long a member that leaves waits until it is in its group: longer than others take to hear of a
+/// rebalance. If they drain for longer, or died, it leaves unheard.
 const JOIN_BEFORE_LEAVING: Duration = Duration::from_secs(10);
 
 /// How long leaving may take; librdkafka gives up before.
@@ -143,6 +144,8 @@ impl Worker {
     /// Nothing is told any more, and nothing waited for.
     fn leave_soon(&mut self) {
         self.leaving = Some(Instant::now());
+        // From now on nothing of it may be committed, also not by a transaction under way.
+        self.shared.owned().clear();
         self.tell_again.clear();
         if let Some(revoking) = &mut self.revoking {
             revoking.left.clear();
@@ -233,7 +236,7 @@ impl Worker {
         for partition in &partitions {
             self.tell_again.remove(partition);
         }
-        if partitions.is_empty() || self.leaving.is_some() {
+        if partitions.is_empty() {
             unassign(&self.consumer, &list_of(&partitions));
             return;
         }
@@ -242,7 +245,9 @@ impl Worker {
         let left: BTreeSet<Partition> =
             partitions.iter().filter(|p| owned.contains(*p)).cloned().collect();
         self.revoking = Some(Revoking { all: partitions.clone(), left });
-        if lost {
+        if self.leaving.is_some() {
+            // Nobody is left to drain; a commit under way is waited for.
+        } else if lost {
             tracing::warn!(pipeline = %self.pipeline, partitions = %text, "assignment lost: what is in hand is left to the next owner");
             self.lose();
         } else {
