@@ -27,7 +27,7 @@ use std::time::Duration;
 use millstream_core::log::{Commit, LogError, Subscription, TransactError, Transaction};
 use millstream_core::message::Partition;
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::sync::oneshot;
@@ -117,7 +117,7 @@ struct Worker {
     subscription: Subscription,
     member: Arc<Member>,
     cluster_id: String,
-    native: Option<Native>,
+    native: Option<Arc<Native>>,
     /// Calls of the last transaction: as many are waited for.
     partitions: usize,
 }
@@ -192,7 +192,7 @@ impl Worker {
     }
 
     /// The producer, made and initialised if there is none: that fences an earlier life of this host.
-    fn native(&mut self) -> Result<&Native, LogError> {
+    fn native(&mut self) -> Result<Arc<Native>, LogError> {
         if self.native.is_none() {
             let operation = self.operation("starting the transactional producer");
             let config = client::transactional(&self.options, &self.subscription);
@@ -201,15 +201,15 @@ impl Worker {
                 .create_with_context(Deliveries::new(context))
                 .map_err(|error| errors::log_error(&operation, &error))?;
             init(&native).map_err(|error| errors::log_error(&operation, &error))?;
-            self.native = Some(native);
+            self.native = Some(Arc::new(native));
         }
-        self.native.as_ref().ok_or_else(|| LogError::Unavailable("no producer".to_owned()))
+        self.native.clone().ok_or_else(|| LogError::Unavailable("no producer".to_owned()))
     }
 
     fn attempt(&mut self, calls: &[Call]) -> Ended {
         let (operation, cluster_id) = (self.operation("transaction"), self.cluster_id.clone());
         let member = Arc::clone(&self.member);
-        let native = match self.native() {
+        let native = &match self.native() {
             Ok(native) => native,
             Err(error @ LogError::Unavailable(_)) => return Ended::Aborted(error),
             // Whoever fenced it while it was made has nothing of these calls.
@@ -227,11 +227,15 @@ impl Worker {
                 let was_given_up = delivered.iter().any(|delivered| {
                     matches!(delivered, Err(Code::PurgeQueue | Code::PurgeInflight))
                 });
-                if was_given_up
-                    && let Some(error) = why_given_up(native, &member, calls, &cluster_id)
-                {
+                if was_given_up && let Some(group) = member.consumer().group_metadata() {
+                    // librdkafka has given the transaction up; its records tell only that they were. It
+                    // says so to whoever goes on with the transaction, and it is aborted in any case.
                     let operation = format!("{operation}, which writes to {}", topics(calls));
-                    return abort(native, &operation, &error);
+                    match send_offsets(native, offsets(calls, &cluster_id), group) {
+                        Some(Ok(())) => {}
+                        Some(Err(error)) => return abort(native, &operation, &error),
+                        None => return stuck(&operation),
+                    }
                 }
                 match refused {
                     Ok(refused) if refused.is_empty() => {}
@@ -268,10 +272,12 @@ impl Worker {
             return after_abort(native, &operation, Ended::Without(not_ours));
         }
         let offsets = offsets(calls, &cluster_id);
-        if offsets.count() > 0
-            && let Err(error) = native.send_offsets_to_transaction(&offsets, &group, CALL)
-        {
-            return abort(native, &operation, &error);
+        if offsets.count() > 0 {
+            match send_offsets(native, offsets, group) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return abort(native, &operation, &error),
+                None => return stuck(&operation),
+            }
         }
         loop {
             match native.commit_transaction(CALL) {
@@ -332,17 +338,29 @@ fn produce(native: &Native, calls: &[Call]) -> Result<Vec<Delivered>, KafkaError
     }
 }
 
-/// Why librdkafka has given the transaction up; its records tell only that they were. It says so to
-/// whoever goes on with the transaction, and it is aborted in any case.
-fn why_given_up(
-    native: &Native,
-    member: &Member,
-    calls: &[Call],
-    cluster_id: &str,
-) -> Option<KafkaError> {
-    let group = member.consumer().group_metadata()?;
-    let offsets = offsets(calls, cluster_id);
-    native.send_offsets_to_transaction(&offsets, &group, CALL).err()
+/// Adds offsets to the transaction, on a thread of its own: librdkafka 2.12 never answers when the group's
+/// coordinator dies at the wrong moment. `None` if it has not; the thread keeps the producer until it does.
+fn send_offsets(
+    native: &Arc<Native>,
+    offsets: TopicPartitionList,
+    group: ConsumerGroupMetadata,
+) -> Option<Result<(), KafkaError>> {
+    let (reply, answer) = sync_channel(1);
+    let native = Arc::clone(native);
+    let send = move || {
+        let _ = reply.send(native.send_offsets_to_transaction(&offsets, &group, CALL));
+    };
+    let thread = std::thread::Builder::new().name("kafka-offsets".to_owned());
+    if let Err(error) = thread.spawn(send) {
+        tracing::warn!(%error, "no thread for Kafka");
+        return None;
+    }
+    answer.recv_timeout(CALL * 2).ok()
+}
+
+/// The producer does not answer any more; the next one fences it, which aborts what it had begun.
+fn stuck(operation: &str) -> Ended {
+    Ended::Lost(LogError::Unavailable(format!("{operation}: librdkafka does not answer")))
 }
 
 /// The topics that the calls write to.

@@ -102,7 +102,7 @@ fn a_copy_that_comes_when_its_equal_was_taken_is_not_attempted() {
 
 #[test]
 fn a_settled_copy_beyond_what_is_held_supersedes_nothing() {
-    let commit = Commit { settled_above: vec![700..701], ..Commit::default() };
+    let commit = Commit { settled_above: vec![700..701, 800..801], ..Commit::default() };
     let ledger = Ledger::restore(&commit);
     let tier = Tier::new(Partition::new("orders.retry.5s", 2), Duration::ZERO, ledger, 10);
     let mut tiers = Tiers::new("g", source(), vec![tier]);
