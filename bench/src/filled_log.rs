@@ -50,8 +50,8 @@ pub(crate) async fn open(dir: &Path, messages: u64) -> anyhow::Result<Arc<Embedd
     let now = SystemClock.now();
     for begin in (0..messages).step_by(usize::try_from(FILL_MESSAGES)?) {
         let end = messages.min(begin + FILL_MESSAGES);
-        let records = (begin..end).map(|number| record(&source, number, now)).collect();
-        for appended in log.append(records).await? {
+        let records: Vec<_> = (begin..end).map(|number| record(&source, number, now)).collect();
+        for appended in log.append(&records.iter().collect::<Vec<_>>()).await? {
             appended?;
         }
     }

@@ -79,7 +79,8 @@ async fn append_all(
         let at_end = batch.messages.is_empty();
         if !at_end {
             next = batch.next;
-            for appended in log.append(outputs(&output, batch.messages)).await? {
+            let outputs = outputs(&output, batch.messages);
+            for appended in log.append(&outputs.iter().collect::<Vec<_>>()).await? {
                 appended?;
             }
         }
@@ -111,7 +112,7 @@ async fn transact_all(
             marks: Vec::new(),
             commits: vec![commit(partition, next)],
         };
-        consumer.transact(transaction).await?;
+        consumer.transact(Arc::new(transaction)).await?;
     }
 }
 

@@ -70,7 +70,7 @@ async fn reading_moves_over_the_markers_of_transactions() {
         let records = vec![record(&topic, value)];
         let commits = vec![(partition.clone(), Commit::default())];
         let transaction = Transaction { records, commits, ..Transaction::default() };
-        in_time("transact", consumer.transact(transaction)).await.unwrap();
+        in_time("transact", consumer.transact(Arc::new(transaction))).await.unwrap();
     }
     // The last marker is written after the commit was answered.
     let ends = loop {
@@ -127,7 +127,7 @@ async fn a_batch_of_small_records_that_is_too_large_for_its_topic_goes_record_by
     log.create_topic(TopicSpec { message_bytes_max: 3000, ..spec(&topic, 1) }).await.unwrap();
     let value = "x".repeat(1000);
     let records: Vec<Record> = (0..20).map(|_| record(&topic, &value)).collect();
-    let answers = log.append(records).await.unwrap();
+    let answers = log.append(&records.iter().collect::<Vec<_>>()).await.unwrap();
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     let ends = log.ends(&[Partition::new(topic.as_str(), 0)]).await.unwrap()[0];
     assert_eq!(ends.end, 20, "each once");
@@ -191,6 +191,6 @@ async fn a_broker_that_comes_back_hides_no_topic() {
         }
     };
     in_time("the topic is back", back).await;
-    let appended = in_time("append", log.append(vec![record("there", "x")])).await.unwrap();
+    let appended = in_time("append", log.append(&[&record("there", "x")])).await.unwrap();
     assert!(appended.iter().all(Result::is_ok), "{appended:?}");
 }

@@ -86,11 +86,11 @@ impl Log for FakeLog {
     }
     async fn append(
         &self,
-        records: Vec<Record>,
+        records: &[&Record],
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
         self.fails()?;
         self.appends.lock().unwrap().push(records.len());
-        Ok(records.into_iter().map(|record| self.put(record)).collect())
+        Ok(records.iter().map(|record| self.put((*record).clone())).collect())
     }
     async fn fetch(
         &self,

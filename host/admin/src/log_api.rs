@@ -79,8 +79,8 @@ pub(crate) async fn append(
     State(served): Shared,
     Body(request): Body<AppendRequest>,
 ) -> Answer<AppendAnswer> {
-    let records = request.records.into_iter().map(Record::from).collect();
-    let results = served.log.append(records).await?;
+    let records: Vec<Record> = request.records.into_iter().map(Record::from).collect();
+    let results = served.log.append(&records.iter().collect::<Vec<_>>()).await?;
     Ok(Json(AppendAnswer { results: results.into_iter().map(AppendResult::from).collect() }))
 }
 

@@ -123,7 +123,7 @@ impl Log for RemoteLog {
 
     async fn append(
         &self,
-        records: Vec<Record>,
+        records: &[&Record],
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
         let mut results = vec![None; records.len()];
         let (mut chunk, mut owners, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -146,7 +146,7 @@ impl Log for RemoteLog {
                 self.append_chunk(full, &mut results, &std::mem::take(&mut owners)).await?;
                 bytes = 0;
             }
-            chunk.push(RecordJson::from(record));
+            chunk.push(RecordJson::from(*record));
             owners.push(index);
             bytes += json_bytes;
         }

@@ -125,7 +125,7 @@ pub struct Transaction {
 }
 
 /// How much a caller takes at once. A single message larger than `bytes` is handed over alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     /// Messages.
     pub messages: usize,
@@ -266,7 +266,7 @@ pub trait Consumer: Send + Sync {
     /// # Errors
     /// See [`TransactError`]; after `Unavailable` the transaction may or may not have happened: the
     /// adapter must make the repetition of the same transaction harmless.
-    async fn transact(&self, transaction: Transaction) -> Result<(), TransactError>;
+    async fn transact(&self, transaction: Arc<Transaction>) -> Result<(), TransactError>;
 
     /// Gives up partitions (and with each the companions attached beside it) after `Revoked`, or
     /// after a failure. The log may assign them to this member again.
@@ -305,7 +305,7 @@ pub trait Log: Send + Sync + 'static {
     /// See [`LogError`].
     async fn append(
         &self,
-        records: Vec<Record>,
+        records: &[&Record],
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError>;
 
     /// Reads messages from `from` on, without a group. Empty at the end. If `from` is below the

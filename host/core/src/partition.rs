@@ -33,7 +33,7 @@ use crate::dedupe::Claims;
 use crate::in_hand::{InHand, ReadFrom};
 use crate::lane::{LaneId, Lanes, WaitsFor};
 use crate::ledger::{Delivery, Ledger};
-use crate::log::{Batch, Consumer, Ends};
+use crate::log::{Batch, Consumer, Ends, Room};
 use crate::message::{EpochMs, Partition};
 use crate::metrics::PartitionMetrics;
 use crate::pipeline::{Context, PipelineError};
@@ -95,10 +95,14 @@ pub(crate) struct PartitionTask {
 
     /// Settled by outcome, waiting to be appended.
     outbox: Vec<Settling>,
-    /// Which messages may be attempted now.
-    window: Window,
+    /// Which messages of the source are admitted now.
+    window: Window<InHand>,
+    /// What is in `outbox` is sent then, whatever else comes.
+    append_at: Instant,
     /// No transaction is sent before (`exactly_once`).
     transact_at: Instant,
+    /// What was settled since the share was given back to: intake is woken once for all of it.
+    freed: Room,
     /// Bytes of records in `outbox` and on their way to the log.
     output_bytes: usize,
     appending: FuturesUnordered<BoxFuture<'static, Result<Acknowledged, PipelineError>>>,
@@ -162,7 +166,9 @@ impl PartitionTask {
             attempt_cost: Duration::ZERO,
             outbox: Vec::new(),
             window,
+            append_at: Instant::now(),
             transact_at: Instant::now(),
+            freed: Room { messages: 0, bytes: 0 },
             output_bytes: 0,
             appending: FuturesUnordered::new(),
             to_ask: Vec::new(),
@@ -242,12 +248,14 @@ impl PartitionTask {
         }
         if !draining || self.committed_first() {
             self.wake_lanes();
+            self.admit_next();
             self.ask_store();
             self.dispatch();
         }
         self.append_outbox(draining).await?;
         self.start_commit(draining);
         self.bound_tiers();
+        self.give_back();
         Ok(())
     }
 
@@ -268,11 +276,13 @@ impl PartitionTask {
         for message in batch.messages {
             let size_bytes = message.size_bytes();
             if self.source.deliver(message.offset, message.timestamp) == Delivery::Known {
-                self.share.give_back(1, size_bytes);
+                self.free(size_bytes);
             } else {
                 let attempts = self.source.attempts(message.offset);
-                self.window.enter(message.offset);
-                self.admit(InHand::of_source(message, attempts));
+                let item = InHand::of_source(message, attempts);
+                if let Some(item) = self.window.enter(item) {
+                    self.admit(item);
+                }
             }
         }
         self.source.read_to(batch.next);
@@ -307,6 +317,19 @@ impl PartitionTask {
             }
         }
         self.commit_soon();
+    }
+
+    /// A message of the source is out of hand.
+    fn free(&mut self, size_bytes: usize) {
+        self.freed.messages += 1;
+        self.freed.bytes += size_bytes;
+    }
+
+    fn give_back(&mut self) {
+        let Room { messages, bytes } = std::mem::take(&mut self.freed);
+        if messages > 0 {
+            self.share.give_back(messages, bytes);
+        }
     }
 
     fn wake_lanes(&mut self) {
@@ -345,6 +368,7 @@ impl PartitionTask {
             Instant::now() + Duration::from_millis(wait.max(1))
         });
         let exactly_once = self.context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce;
+        let append = (!exactly_once && self.has_to_append()).then_some(self.append_at);
         let under_way = self.committing.is_some() || (exactly_once && !self.appending.is_empty());
         let commit = match exactly_once {
             _ if under_way => None,
@@ -352,7 +376,7 @@ impl PartitionTask {
             true => self.commit_at.map(|at| at.max(self.transact_at)),
             false => self.commit_at,
         };
-        [due, lane, commit].into_iter().flatten().min()
+        [due, lane, append, commit].into_iter().flatten().min()
     }
 
     fn has_drained(&self) -> bool {

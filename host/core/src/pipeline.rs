@@ -79,7 +79,7 @@ pub(crate) struct Context {
     pub(crate) status: Arc<PipelineStatus>,
     /// How many settled ranges the log's commit metadata has room for.
     pub(crate) ranges_max: usize,
-    /// When the pipeline was assembled: the first tick of its transactions.
+    /// When the pipeline was assembled: its first tick.
     pub(crate) begun: Instant,
     /// How many partitions each source topic had when the pipeline started; set before intake begins.
     pub(crate) partitions_at_start: OnceLock<BTreeMap<Arc<str>, u32>>,
@@ -269,10 +269,10 @@ impl Context {
         store.ok_or_else(|| PipelineError::Bug("a key without a store".to_owned()))
     }
 
-    /// The first tick of the pipeline's transactions at or after `at`. All partitions send at the same
-    /// ticks, so that the log can make one transaction of theirs.
-    pub(crate) fn transaction_tick(&self, at: Instant) -> Instant {
-        let every = self.spec.transaction_interval.as_nanos();
+    /// The first tick of the pipeline at or after `at`. All partitions send at the same ticks, so that the
+    /// log can make one request, or one transaction, of theirs.
+    pub(crate) fn tick(&self, every: Duration, at: Instant) -> Instant {
+        let every = every.as_nanos();
         let since = at.saturating_duration_since(self.begun).as_nanos();
         let Some(over) = since.checked_rem(every).filter(|over| *over > 0) else { return at };
         let rest = u64::try_from(every - over).unwrap_or(u64::MAX);

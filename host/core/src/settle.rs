@@ -11,6 +11,7 @@
 //!   letter that is refused as too large goes with minimal headers; if that is refused too, the
 //!   pipeline stops: no failure ends as a log line only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::headers;
@@ -78,6 +79,8 @@ pub(crate) struct Settling {
     pub(crate) records: Vec<Record>,
     /// The mark to be made, if it is done and has a key.
     pub(crate) mark: Option<Mark>,
+    /// How many records are in a transaction that is under way.
+    lent: usize,
 }
 
 impl Settling {
@@ -89,7 +92,7 @@ impl Settling {
         source: &Partition,
     ) -> Self {
         let mark = item.key.as_ref().and_then(|key| context.mark(key, item.context.turn, source));
-        Self { item, ending: Ending::Done, records, mark }
+        Self { item, ending: Ending::Done, records, mark, lent: 0 }
     }
 
     /// A message that is put off for `delay`.
@@ -100,14 +103,14 @@ impl Settling {
         delay: Duration,
     ) -> Self {
         let record = context.companion_record(&item, outcome, Some(delay));
-        Self { item, ending: Ending::Retry(delay), records: vec![record], mark: None }
+        Self { item, ending: Ending::Retry(delay), records: vec![record], mark: None, lent: 0 }
     }
 
     /// A message that becomes a dead letter.
     pub(crate) fn dead(context: &Context, item: InHand, outcome: &Outcome) -> Self {
         let record = context.companion_record(&item, outcome, None);
         let ending = Ending::Dead(outcome.kind().to_owned());
-        Self { item, ending, records: vec![record], mark: None }
+        Self { item, ending, records: vec![record], mark: None, lent: 0 }
     }
 
     fn bytes(&self) -> usize {
@@ -174,7 +177,7 @@ pub(crate) fn output_bytes(settling: &[Settling]) -> usize {
 /// # Errors
 /// When the pipeline must stop or has lost the partition; what was not acknowledged is not settled.
 pub(crate) async fn append(
-    context: std::sync::Arc<Context>,
+    context: Arc<Context>,
     mut settling: Vec<Settling>,
 ) -> Result<Acknowledged, PipelineError> {
     let output_bytes = output_bytes(&settling);
@@ -187,13 +190,13 @@ pub(crate) async fn append(
         for index in left.drain(..) {
             let Some(one) = settling.get(index) else { continue };
             owners.extend(std::iter::repeat_n(index, one.records.len()));
-            records.extend(one.records.iter().cloned());
+            records.extend(&one.records);
         }
         if records.is_empty() {
             break;
         }
         let log = &context.ports.log;
-        let results = context.until_available("append", || log.append(records.clone())).await?;
+        let results = context.until_available("append", || log.append(&records)).await?;
         for (owner, result) in owners.into_iter().zip(results) {
             let Some(one) = settling.get_mut(owner) else { continue };
             match result {
@@ -223,42 +226,65 @@ pub(crate) async fn append(
 /// # Errors
 /// As [`append`]; of a transaction that failed nothing is visible.
 pub(crate) async fn transact(
-    context: std::sync::Arc<Context>,
-    consumer: std::sync::Arc<dyn Consumer>,
+    context: Arc<Context>,
+    consumer: Arc<dyn Consumer>,
     mut settling: Vec<Settling>,
     committed: Committed,
 ) -> Result<Acknowledged, PipelineError> {
     let output_bytes = output_bytes(&settling);
     let mut wait = crate::pipeline::Backoff::default();
+    let mut transaction = Arc::new(lend(&mut settling, &committed));
     loop {
-        let owners: Vec<usize> = settling
-            .iter()
-            .enumerate()
-            .flat_map(|(index, one)| std::iter::repeat_n(index, one.records.len()))
-            .collect();
-        let transaction = Transaction {
-            records: settling.iter().flat_map(|one| one.records.iter().cloned()).collect(),
-            marks: settling.iter().filter_map(|one| one.mark.clone()).collect(),
-            commits: committed.commits.clone(),
-        };
-        match consumer.transact(transaction).await {
+        match consumer.transact(Arc::clone(&transaction)).await {
             Ok(()) => break,
             Err(TransactError::Offender { index, error }) => {
-                let one = owners.get(index).and_then(|owner| settling.get_mut(*owner));
-                let one = one.ok_or_else(|| {
+                let owner = take_back(&mut settling, transaction, index);
+                let one = owner.and_then(|owner| settling.get_mut(owner)).ok_or_else(|| {
                     PipelineError::Bug(format!(
                         "the log refused record {index} of a transaction that has no such record"
                     ))
                 })?;
                 one.refused(&context, &error)?;
+                transaction = Arc::new(lend(&mut settling, &committed));
             }
             Err(TransactError::Log(error)) => {
                 context.or_wait("transaction", error, &mut wait).await?;
             }
         }
     }
+    take_back(&mut settling, transaction, 0);
     let committed = Some(committed);
     Ok(Acknowledged { settled: settling, copies: Vec::new(), output_bytes, committed })
+}
+
+/// The transaction of these messages: their records go into it, and come back by [`take_back`]. The log may
+/// be asked more than once, and there are many records, so they are lent instead of copied.
+fn lend(settling: &mut [Settling], committed: &Committed) -> Transaction {
+    let mut records = Vec::with_capacity(settling.iter().map(|one| one.records.len()).sum());
+    for one in settling.iter_mut() {
+        one.lent = one.records.len();
+        records.append(&mut one.records);
+    }
+    let marks = settling.iter().filter_map(|one| one.mark.clone()).collect();
+    Transaction { records, marks, commits: committed.commits.clone() }
+}
+
+/// Gives the records back to their messages; says whose the record at `index` is.
+fn take_back(
+    settling: &mut [Settling],
+    transaction: Arc<Transaction>,
+    index: usize,
+) -> Option<usize> {
+    let mut records = Arc::unwrap_or_clone(transaction).records.into_iter();
+    let (mut owner, mut given) = (None, 0);
+    for (number, one) in settling.iter_mut().enumerate() {
+        one.records.extend(records.by_ref().take(one.lent));
+        given += std::mem::take(&mut one.lent);
+        if owner.is_none() && index < given {
+            owner = Some(number);
+        }
+    }
+    owner
 }
 
 #[cfg(test)]

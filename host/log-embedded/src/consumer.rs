@@ -252,14 +252,14 @@ impl Consumer for EmbeddedConsumer {
 
     async fn commit(&self, commits: Commits) -> Result<(), LogError> {
         let transaction = Transaction { commits, ..Transaction::default() };
-        self.transact(transaction).await.map_err(|error| match error {
+        self.transact(Arc::new(transaction)).await.map_err(|error| match error {
             TransactError::Log(error) => error,
             // There is no record to offend.
             offender @ TransactError::Offender { .. } => LogError::Fatal(offender.to_string()),
         })
     }
 
-    async fn transact(&self, transaction: Transaction) -> Result<(), TransactError> {
+    async fn transact(&self, transaction: Arc<Transaction>) -> Result<(), TransactError> {
         crate::log::transact(&self.shared, Some(self.member.clone()), transaction).await
     }
 

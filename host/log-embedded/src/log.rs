@@ -236,7 +236,7 @@ pub(crate) async fn committed(
 pub(crate) async fn transact(
     shared: &Shared,
     member: Option<Member>,
-    transaction: Transaction,
+    transaction: Arc<Transaction>,
 ) -> Result<(), TransactError> {
     let ask = |reply| Request::Transact { member, transaction, reply };
     shared.queue.ask(ask).await.unwrap_or_else(|| Err(gone(shared).into()))
@@ -280,8 +280,9 @@ impl Log for EmbeddedLog {
 
     async fn append(
         &self,
-        records: Vec<Record>,
+        records: &[&Record],
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
+        let records = records.iter().copied().cloned().collect();
         let ask = |reply| Request::Append { records, reply };
         self.shared.queue.ask(ask).await.unwrap_or_else(|| Err(gone(&self.shared)))
     }
@@ -366,7 +367,7 @@ impl IdempotencyStore for EmbeddedLog {
 
     async fn mark(&self, marks: Vec<Mark>) -> Result<(), LogError> {
         let transaction = Transaction { marks, ..Transaction::default() };
-        transact(&self.shared, None, transaction).await.map_err(|error| match error {
+        transact(&self.shared, None, Arc::new(transaction)).await.map_err(|error| match error {
             TransactError::Log(error) => error,
             // There is no record to offend.
             offender @ TransactError::Offender { .. } => LogError::Fatal(offender.to_string()),

@@ -33,7 +33,7 @@ pub(crate) enum Request {
     /// All or nothing.
     Transact {
         member: Option<Member>,
-        transaction: Transaction,
+        transaction: Arc<Transaction>,
         reply: Reply<Result<(), TransactError>>,
     },
     /// Make a topic, or add partitions.

@@ -91,7 +91,12 @@ pub(super) fn record(topic: &str, partition: u32, value: impl Into<Bytes>) -> Re
 }
 
 pub(super) async fn append(log: &EmbeddedLog, records: Vec<Record>) -> Vec<Appended> {
-    log.append(records).await.unwrap().into_iter().map(Result::unwrap).collect()
+    log.append(&records.iter().collect::<Vec<_>>())
+        .await
+        .unwrap()
+        .into_iter()
+        .map(Result::unwrap)
+        .collect()
 }
 
 pub(super) async fn read_all(log: &EmbeddedLog, topic: &str, number: u32) -> Vec<Message> {

@@ -121,7 +121,7 @@ impl Writer {
             match queued.request {
                 Request::Append { records, reply } => self.plan_append(&mut plan, records, reply),
                 Request::Transact { member, transaction, reply } => {
-                    self.plan_transaction(&mut plan, member.as_ref(), transaction, reply);
+                    self.plan_transaction(&mut plan, member.as_ref(), &transaction, reply);
                 }
                 Request::CreateTopic { spec, reply } => {
                     self.write_and_answer(&mut plan);

@@ -98,7 +98,9 @@ impl World {
             value: Some(Bytes::from(value)),
             headers: vec![],
         });
-        for result in self.log.append(records.collect()).await.expect("the log is there") {
+        let records: Vec<Record> = records.collect();
+        let records: Vec<&Record> = records.iter().collect();
+        for result in self.log.append(&records).await.expect("the log is there") {
             result.expect("a good record");
         }
     }

@@ -130,12 +130,12 @@ impl Consumer for KafkaConsumer {
         self.member.commit(commits).await
     }
 
-    async fn transact(&self, transaction: Transaction) -> Result<(), TransactError> {
+    async fn transact(&self, transaction: Arc<Transaction>) -> Result<(), TransactError> {
         if !transaction.marks.is_empty() {
             let text = "idempotency marks have no place in this log";
             return Err(TransactError::Log(LogError::Fatal(text.to_owned())));
         }
-        let refusals = self.topics.refusals(&transaction.records).await?;
+        let refusals = self.topics.refusals(transaction.records.iter()).await?;
         let offender = refusals.into_iter().enumerate().find_map(|(index, e)| Some((index, e?)));
         if let Some((index, error)) = offender {
             return Err(TransactError::Offender { index, error });

@@ -169,15 +169,15 @@ impl KafkaLog {
     /// Appends what has no answer yet; a record of which nobody knows the place gets none.
     async fn append_left(
         &self,
-        records: &[Record],
+        records: &[&Record],
         answers: &mut [Option<Result<Appended, RecordError>>],
     ) -> Result<(), LogError> {
-        let refusals = self.topics.refusals(records).await?;
+        let refusals = self.topics.refusals(records.iter().copied()).await?;
         for (answer, refusal) in answers.iter_mut().zip(refusals) {
             *answer = answer.take().or(refusal.map(Err));
         }
         let left = records.iter().zip(answers.iter()).filter(|(_, answer)| answer.is_none());
-        let fits: Vec<&Record> = left.map(|(record, _)| record).collect();
+        let fits: Vec<&Record> = left.map(|(record, _)| *record).collect();
         if fits.is_empty() {
             return Ok(());
         }
@@ -294,11 +294,11 @@ impl Log for KafkaLog {
 
     async fn append(
         &self,
-        records: Vec<Record>,
+        records: &[&Record],
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
         let mut answers: Vec<Option<_>> = records.iter().map(|_| None).collect();
         loop {
-            let ended = self.append_left(&records, &mut answers).await;
+            let ended = self.append_left(records, &mut answers).await;
             if answers.iter().all(Option::is_some) {
                 return Ok(answers.into_iter().flatten().collect());
             }

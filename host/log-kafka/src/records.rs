@@ -4,6 +4,7 @@
 //! wrote is hostile: header names are bytes until they are known to be UTF-8.
 
 use std::ffi::{CStr, c_char, c_void};
+use std::marker::PhantomData;
 use std::ptr;
 
 use bytes::{Bytes, BytesMut};
@@ -16,31 +17,37 @@ use rdkafka::util::IntoOpaque;
 
 /// What a message took off the wire.
 pub(crate) fn message(topic: &Topic, partition: u32, borrowed: &BorrowedMessage<'_>) -> Message {
-    let headers = borrowed.headers().map(|_| raw_headers(borrowed)).unwrap_or_default();
+    let headers = RawHeaders::of(borrowed);
     let (key, value) = (borrowed.key(), borrowed.payload());
-    let headers_bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let total = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + headers_bytes;
+    let payload = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+    let (mut count, mut total) = (0, payload);
+    for (name, value) in headers.clone() {
+        count += 1;
+        total += name.len() + value.len();
+    }
     let mut all = BytesMut::with_capacity(total);
     for part in key.iter().chain(value.iter()) {
         all.extend_from_slice(part);
     }
-    for (name, value) in &headers {
+    for (name, value) in headers.clone() {
         all.extend_from_slice(name);
         all.extend_from_slice(value);
     }
     let mut all = all.freeze();
     let mut next = |length: usize| all.split_to(length);
+    let (key, value) = (key.map(|key| next(key.len())), value.map(|value| next(value.len())));
+    let mut owned = Vec::with_capacity(count);
+    for (name, value) in headers {
+        owned.push(Header { name: text(next(name.len())), value: next(value.len()) });
+    }
     Message {
         topic: topic.clone(),
         partition,
         offset: offset(borrowed.offset()),
         timestamp: timestamp(borrowed.timestamp()),
-        key: key.map(|key| next(key.len())),
-        value: value.map(|value| next(value.len())),
-        headers: headers
-            .iter()
-            .map(|(name, value)| Header { name: text(next(name.len())), value: next(value.len()) })
-            .collect(),
+        key,
+        value,
+        headers: owned,
     }
 }
 
@@ -50,34 +57,55 @@ fn text(bytes: Bytes) -> ByteString {
         .unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into())
 }
 
-/// Names and values of a message's headers. Not by `Headers::get` of rdkafka: it panics if a name is
-/// not UTF-8, and any producer may write one that is not.
-#[expect(unsafe_code, reason = "rdkafka has no way to read a header's name as bytes")]
-fn raw_headers<'a>(message: &'a BorrowedMessage<'_>) -> Vec<(&'a [u8], &'a [u8])> {
-    let mut found: Vec<(&[u8], &[u8])> = Vec::new();
-    let mut headers = ptr::null_mut();
-    // SAFETY: the message lives while it is borrowed, and its headers with it.
-    let error =
-        unsafe { rdkafka::bindings::rd_kafka_message_headers(message.ptr(), &raw mut headers) };
-    if error != rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR || headers.is_null() {
-        return found;
+/// Names and values of a message's headers, in order. Not by `Headers::get` of rdkafka: it panics if a
+/// name is not UTF-8, and any producer may write one that is not.
+#[derive(Clone)]
+struct RawHeaders<'a> {
+    /// Null if there are none.
+    headers: *mut rdkafka::bindings::rd_kafka_headers_t,
+    index: usize,
+    /// Whose they are.
+    message: PhantomData<&'a [u8]>,
+}
+
+impl<'a> RawHeaders<'a> {
+    #[expect(unsafe_code, reason = "rdkafka has no way to read a header's name as bytes")]
+    fn of(message: &'a BorrowedMessage<'_>) -> Self {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message lives while it is borrowed, and its headers with it.
+        let error =
+            unsafe { rdkafka::bindings::rd_kafka_message_headers(message.ptr(), &raw mut headers) };
+        if error != rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            headers = ptr::null_mut();
+        }
+        Self { headers, index: 0, message: PhantomData }
     }
-    loop {
+}
+
+impl<'a> Iterator for RawHeaders<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    #[expect(unsafe_code, reason = "rdkafka has no way to read a header's name as bytes")]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.headers.is_null() {
+            return None;
+        }
         let (mut name, mut value, mut size): (*const c_char, *const c_void, usize) =
             (ptr::null(), ptr::null(), 0);
         // SAFETY: `headers` is the message's own; an index beyond the last answers with an error.
         let error = unsafe {
             rdkafka::bindings::rd_kafka_header_get_all(
-                headers,
-                found.len(),
+                self.headers,
+                self.index,
                 &raw mut name,
                 &raw mut value,
                 &raw mut size,
             )
         };
         if error != rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
-            return found;
+            return None;
         }
+        self.index += 1;
         // SAFETY: librdkafka ends names with a zero byte and tells the size of values; both live as
         // long as the message.
         let header = unsafe {
@@ -87,7 +115,7 @@ fn raw_headers<'a>(message: &'a BorrowedMessage<'_>) -> Vec<(&'a [u8], &'a [u8])
             };
             (CStr::from_ptr(name).to_bytes(), value)
         };
-        found.push(header);
+        Some(header)
     }
 }
 

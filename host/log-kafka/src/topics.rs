@@ -84,16 +84,16 @@ impl Topics {
 
     /// For each record why its topic does not take it, if so. What does not fit is refused here: a
     /// broker would refuse all that comes with it.
-    pub(crate) async fn refusals(
+    pub(crate) async fn refusals<'a>(
         &self,
-        records: &[Record],
+        records: impl Iterator<Item = &'a Record> + Clone + Send,
     ) -> Result<Vec<Option<RecordError>>, LogError> {
         let mut known = self.known();
         let is_known = |record: &Record| {
             let topic = known.get(&record.topic);
             topic.is_some_and(|t| record.partition.is_none_or(|p| p < t.partitions))
         };
-        if !records.iter().all(is_known) {
+        if !records.clone().all(is_known) {
             known = self.refresh().await?;
         }
         let refusal = |record: &Record| {
@@ -110,7 +110,7 @@ impl Topics {
             let too_large = || RecordError::TooLarge { topic: topic(), size_bytes, max_bytes };
             (size_bytes > max_bytes).then(too_large)
         };
-        Ok(records.iter().map(refusal).collect())
+        Ok(records.map(refusal).collect())
     }
 
     /// Lists anew.

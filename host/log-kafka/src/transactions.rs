@@ -17,8 +17,9 @@
 //! - a fatal error gives the producer and all calls up (`Fenced`): the core starts those partitions over
 //!   from what was committed.
 //!
-//! librdkafka's `flush` and `commit_transaction` poll in steps of 100 ms, so what is outstanding is drained
-//! first in short steps; commits take half a millisecond instead of a hundred.
+//! rdkafka's `flush` and `commit_transaction` poll in steps of 100 ms, so what is outstanding is waited for
+//! first; commits take half a millisecond instead of a hundred. The producer's queue is served by a thread
+//! of its own: rdkafka's `poll` spins when it is to wait for less than a millisecond.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -29,7 +30,7 @@ use millstream_core::message::Partition;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::producer::{Producer as _, ThreadedProducer};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -45,8 +46,8 @@ use crate::records;
 /// How long the first call waits for those of other partitions.
 const GATHER: Duration = Duration::from_millis(2);
 
-/// How long a step of waiting for deliveries takes.
-const STEP: Duration = Duration::from_micros(200);
+/// How long to wait when librdkafka's queue is full.
+const QUEUE_FULL: Duration = Duration::from_millis(1);
 
 /// How long a step of initialising takes.
 const INIT_STEP: Duration = Duration::from_millis(100);
@@ -54,11 +55,20 @@ const INIT_STEP: Duration = Duration::from_millis(100);
 /// Calls waiting: at most one a partition.
 const CALLS_MAX: usize = 4096;
 
-type Native = BaseProducer<Deliveries>;
+type Native = ThreadedProducer<Deliveries>;
 
 struct Call {
-    transaction: Transaction,
+    transaction: Arc<Transaction>,
     reply: oneshot::Sender<Result<(), TransactError>>,
+}
+
+impl Call {
+    fn answer(self, answer: Result<(), TransactError>) {
+        // First: who is answered takes the records back, which copies them if they are still shared.
+        drop(self.transaction);
+        // Nobody waits any more if the receiver is gone.
+        let _ = self.reply.send(answer);
+    }
 }
 
 /// See the module.
@@ -84,7 +94,10 @@ impl Transactions {
         Ok(Self { calls })
     }
 
-    pub(crate) async fn transact(&self, transaction: Transaction) -> Result<(), TransactError> {
+    pub(crate) async fn transact(
+        &self,
+        transaction: Arc<Transaction>,
+    ) -> Result<(), TransactError> {
         let gone = || TransactError::Log(LogError::Fenced("this member has left".to_owned()));
         let (reply, answer) = oneshot::channel();
         let mut call = Call { transaction, reply };
@@ -150,7 +163,7 @@ impl Worker {
             match self.attempt(&calls) {
                 Ended::Committed => {
                     for call in calls {
-                        let _ = call.reply.send(Ok(()));
+                        call.answer(Ok(()));
                     }
                     return;
                 }
@@ -159,12 +172,12 @@ impl Worker {
                     answers.dedup_by_key(|(index, _)| *index);
                     for (index, error) in answers {
                         let call = calls.remove(index);
-                        let _ = call.reply.send(Err(error));
+                        call.answer(Err(error));
                     }
                 }
                 Ended::Aborted(error) => {
                     for call in calls {
-                        let _ = call.reply.send(Err(TransactError::Log(error.clone())));
+                        call.answer(Err(TransactError::Log(error.clone())));
                     }
                     return;
                 }
@@ -179,7 +192,7 @@ impl Worker {
                         }
                     };
                     for call in calls {
-                        let _ = call.reply.send(Err(TransactError::Log(answer.clone())));
+                        call.answer(Err(TransactError::Log(answer.clone())));
                     }
                     return;
                 }
@@ -293,12 +306,10 @@ impl Worker {
     }
 }
 
-/// Initialises a producer, step by step: its queue is served here alone, and a token (OAUTHBEARER) comes
-/// by it.
+/// Initialises a producer.
 fn init(native: &Native) -> Result<(), KafkaError> {
     let deadline = Instant::now() + CALL;
     loop {
-        native.poll(STEP);
         match native.init_transactions(INIT_STEP) {
             Err(KafkaError::Transaction(error))
                 if error.is_retriable() && Instant::now() < deadline => {}
@@ -314,7 +325,7 @@ fn produce(native: &Native, calls: &[Call]) -> Result<Vec<Delivered>, KafkaError
         return Ok(Vec::new());
     }
     let deliveries = Arc::clone(native.client().context());
-    let (slot, mut all) = deliveries.expect(count);
+    let (slot, all) = deliveries.expect(count);
     let every = calls.iter().flat_map(|call| &call.transaction.records);
     for (place, record) in every.enumerate() {
         let mut outgoing = records::outgoing(record, slot.opaque(place));
@@ -325,17 +336,11 @@ fn produce(native: &Native, calls: &[Call]) -> Result<Vec<Delivered>, KafkaError
                 break;
             }
             outgoing = back;
-            native.poll(STEP);
+            std::thread::sleep(QUEUE_FULL);
         }
     }
     // Each message times out by itself at last.
-    loop {
-        match all.try_recv() {
-            Ok(delivered) => return Ok(delivered),
-            Err(oneshot::error::TryRecvError::Empty) => native.poll(STEP),
-            Err(oneshot::error::TryRecvError::Closed) => return Err(KafkaError::Canceled),
-        }
-    }
+    all.blocking_recv().map_err(|_| KafkaError::Canceled)
 }
 
 /// Adds offsets to the transaction, on a thread of its own: librdkafka 2.12 never answers when the group's

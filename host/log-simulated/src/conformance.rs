@@ -110,7 +110,7 @@ fn text(message: &Message) -> String {
 }
 
 async fn append(log: &Arc<dyn Log>, records: Vec<Record>) -> Checked {
-    let answers = ok("appending", log.append(records).await)?;
+    let answers = ok("appending", log.append(&records.iter().collect::<Vec<_>>()).await)?;
     for answer in answers {
         ok("appending one record", answer)?;
     }

@@ -1,5 +1,6 @@
 //! One member of a consumer group: events, messages, commits and transactions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -239,7 +240,7 @@ impl Consumer for SimConsumer {
             .await
     }
 
-    async fn transact(&self, transaction: Transaction) -> Result<(), TransactError> {
+    async fn transact(&self, transaction: Arc<Transaction>) -> Result<(), TransactError> {
         let commits = transaction.commits.iter().map(|(p, _)| p);
         let marks = transaction.marks.iter().map(|mark| &mark.scope.partition);
         let known = self.known(commits.chain(marks));
@@ -247,7 +248,7 @@ impl Consumer for SimConsumer {
         let who = (self.group.as_str(), self.member, self.log.host());
         let id = self
             .log
-            .ask("transact", |state, fate| state.transact(who, &known, transaction, fate))
+            .ask("transact", |state, fate| state.transact(who, &known, &transaction, fate))
             .await?;
         let ended = |state: &mut State| (!state.open.is_open(id)).then_some(());
         self.log.shared().wait_for(ended).await;

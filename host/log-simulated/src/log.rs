@@ -195,8 +195,9 @@ impl Log for SimLog {
 
     async fn append(
         &self,
-        mut records: Vec<Record>,
+        records: &[&Record],
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
+        let mut records: Vec<Record> = records.iter().copied().cloned().collect();
         self.ask("append", |state, fate| {
             if fate != Fate::Answered && state.draw.chance(500) {
                 let kept = state.draw.count(0, records.len());

@@ -98,13 +98,13 @@ async fn a_refused_append_did_not_happen_and_a_lost_answer_hides_one_that_did() 
     let cluster = cluster(1, Faults { refused: 1000, ..Faults::default() });
     source(&cluster, 0);
     let log = cluster.host(None);
-    let refused = log.append(vec![record("out", "a")]).await;
+    let refused = log.append(&[&record("out", "a")]).await;
     assert!(matches!(refused, Err(LogError::Unavailable(_))), "{refused:?}");
     assert!(cluster.messages("out").is_empty());
     cluster.set_faults(Faults { answer_lost: 1000, ..Faults::default() });
     let mut happened = 0;
     for _ in 0..20 {
-        let lost = log.append(vec![record("out", "a"), record("out", "b")]).await;
+        let lost = log.append(&[&record("out", "a"), &record("out", "b")]).await;
         assert!(matches!(lost, Err(LogError::Unavailable(_))), "{lost:?}");
         let now = cluster.messages("out").len();
         happened = happened.max(now);
@@ -124,7 +124,7 @@ async fn a_transaction_whose_answer_was_lost_can_be_repeated_and_happens_once() 
         let transaction =
             Transaction { records: vec![record("out", "a")], marks: vec![], commits: commit(1) };
         cluster.set_faults(Faults { answer_lost: 700, ..faults });
-        while consumer.transact(transaction.clone()).await.is_err() {}
+        while consumer.transact(Arc::new(transaction.clone())).await.is_err() {}
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(cluster.messages("out").len(), 1, "seed {seed}");
     }
@@ -204,7 +204,8 @@ async fn what_an_open_transaction_commits_is_waited_for() {
     assigned(&consumer).await;
     let transaction =
         Transaction { records: vec![record("out", "a")], marks: vec![], commits: commit(1) };
-    let asking = tokio::time::timeout(Duration::from_millis(1), consumer.transact(transaction));
+    let asking =
+        tokio::time::timeout(Duration::from_millis(1), consumer.transact(Arc::new(transaction)));
     asking.await.expect_err("it is open");
     let ends = cluster.ends(&Partition::new("out", 0)).expect("exists");
     assert_eq!((ends.end, ends.high), (0, 1));

@@ -71,13 +71,13 @@ impl State {
         &mut self,
         (name, member, host): (&str, MemberId, HostId),
         known: &Known,
-        transaction: Transaction,
+        transaction: &Transaction,
         fate: Fate,
     ) -> Result<TransactionId, TransactError> {
         if let Some(lost) = self.lost(name, member, known).first() {
             return Err(Group::fenced(lost).into());
         }
-        if let Some(id) = self.carried_out(name, member, &transaction) {
+        if let Some(id) = self.carried_out(name, member, transaction) {
             return Ok(id);
         }
         for (index, record) in transaction.records.iter().enumerate() {
@@ -99,7 +99,13 @@ impl State {
         {
             m.unanswered.push((transaction.clone(), id, writers.clone()));
         }
-        let open = Open { host, group: name.to_owned(), transaction, writers, commits };
+        let open = Open {
+            host,
+            group: name.to_owned(),
+            transaction: transaction.clone(),
+            writers,
+            commits,
+        };
         self.open.open.insert(id, open);
         if self.draw.chance(self.faults.open_transaction) {
             let open_for = self.draw.between(0, self.faults.open_ms_max);

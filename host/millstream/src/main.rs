@@ -3,7 +3,7 @@
 /// See the workspace's `Cargo.toml`.
 #[cfg(feature = "kafka")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
     millstream::cli::main()

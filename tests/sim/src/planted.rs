@@ -102,14 +102,15 @@ impl Log for BrokenLog {
 
     async fn append(
         &self,
-        mut records: Vec<Record>,
+        records: &[&Record],
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
+        let mut records: Vec<Record> = records.iter().copied().cloned().collect();
         self.bug.records(&mut records);
         if is_dropped(self.bug, &self.appends) {
             let nowhere = |r: &Record| Appended { partition: r.partition.unwrap_or(0), offset: 0 };
             return Ok(records.iter().map(nowhere).map(Ok).collect());
         }
-        self.log.append(records).await
+        self.log.append(&records.iter().collect::<Vec<_>>()).await
     }
 
     async fn fetch(
@@ -174,13 +175,14 @@ impl Consumer for BrokenConsumer {
         self.consumer.commit(commits).await
     }
 
-    async fn transact(&self, mut transaction: Transaction) -> Result<(), TransactError> {
+    async fn transact(&self, transaction: Arc<Transaction>) -> Result<(), TransactError> {
+        let mut transaction = Arc::unwrap_or_clone(transaction);
         self.bug.records(&mut transaction.records);
         self.bug.commits(&mut transaction.commits);
         if is_dropped(self.bug, &self.appends) {
             transaction.records.clear();
         }
-        self.consumer.transact(transaction).await
+        self.consumer.transact(Arc::new(transaction)).await
     }
 
     async fn release(&self, partitions: &[Partition]) {

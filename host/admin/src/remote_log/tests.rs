@@ -40,7 +40,7 @@ async fn what_is_appended_is_fetched_byte_for_byte() {
     let tombstone = Record { key: Some(Bytes::new()), value: None, ..record("orders", "") };
     let empty = record("orders", "");
     let records = vec![awkward, tombstone, empty];
-    let results = log.append(records.clone()).await.expect("appended");
+    let results = log.append(&records.iter().collect::<Vec<_>>()).await.expect("appended");
     assert_eq!(results[2], Ok(Appended { partition: 1, offset: 2 }));
     let batch = log.fetch(&Partition::new("orders", 1), 0, ALL).await.expect("fetched");
     assert_eq!((batch.next, batch.end), (3, 3));
@@ -91,14 +91,14 @@ async fn classes_of_errors_survive_the_trip() {
     ] {
         *running.log.failure.lock().unwrap() = Some(error.clone());
         assert_eq!(log.topics().await, Err(error.clone()));
-        assert_eq!(log.append(vec![record("t", "")]).await, Err(error.clone()));
+        assert_eq!(log.append(&[&record("t", "")]).await, Err(error.clone()));
         assert_eq!(log.ends(&[]).await, Err(error));
     }
     *running.log.failure.lock().unwrap() = None;
     let small = TopicSpec { message_bytes_max: 3, ..topic("small") };
     log.create_topic(small).await.expect("created");
-    let records = vec![record("small", "1234"), record("none", ""), record("small", "123")];
-    let results = log.append(records).await.expect("answered");
+    let records = [record("small", "1234"), record("none", ""), record("small", "123")];
+    let results = log.append(&records.iter().collect::<Vec<_>>()).await.expect("answered");
     let too_large = RecordError::TooLarge { topic: "small".into(), size_bytes: 4, max_bytes: 3 };
     assert_eq!(results[0], Err(too_large));
     assert!(
@@ -112,20 +112,20 @@ async fn a_large_append_goes_in_chunks_and_answers_in_order() {
     let running = run_plain().await;
     let log = connected(&running).await;
     log.create_topic(topic("t")).await.expect("created");
-    let many = (0..2_500).map(|i| record("t", format!("{i}"))).collect();
-    let results = log.append(many).await.expect("appended");
+    let many: Vec<Record> = (0..2_500).map(|i| record("t", format!("{i}"))).collect();
+    let results = log.append(&many.iter().collect::<Vec<_>>()).await.expect("appended");
     let offsets: Vec<_> = results.into_iter().map(|r| r.expect("taken").offset).collect();
     assert_eq!(offsets, (0..2_500).collect::<Vec<_>>());
     assert_eq!(*running.log.appends.lock().unwrap(), [1_000, 1_000, 500]);
 
     // The worst that JSON makes of bytes, and one that no request holds.
-    let large = vec![
+    let large = [
         record("t", vec![0_u8; 2 << 20]),
         record("t", vec![0_u8; 4 << 20]),
         record("t", vec![0xff_u8; 4 << 20]),
         record("t", "last"),
     ];
-    let results = log.append(large).await.expect("answered");
+    let results = log.append(&large.iter().collect::<Vec<_>>()).await.expect("answered");
     assert!(results[0].is_ok() && results[2].is_ok() && results[3].is_ok(), "{results:?}");
     let refused = results[1].as_ref().expect_err("it fits in no request").to_string();
     assert!(refused.contains("stop the host"), "{refused}");

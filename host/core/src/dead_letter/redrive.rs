@@ -145,7 +145,8 @@ impl DeadLetters<'_> {
             fates.push((offset, fate));
         }
         if !request.dry_run && !records.is_empty() {
-            let results = self.log.append(records).await.map_err(|error| {
+            let records: Vec<&Record> = records.iter().collect();
+            let results = self.log.append(&records).await.map_err(|error| {
                 log_error(format!("putting dead letters of {} into {tier}", place.partition), error)
             })?;
             // A result that is missing is no acknowledgement: the letter stays.
@@ -203,8 +204,9 @@ impl DeadLetters<'_> {
         if !mark.is_empty() {
             let doing = || format!("marking what was redriven in {partition}");
             let records = redriven_marker::records(partition, &self.spec.group, &mark);
+            let records: Vec<&Record> = records.iter().collect();
             let results =
-                self.log.append(records).await.map_err(|error| log_error(doing(), error))?;
+                self.log.append(&records).await.map_err(|error| log_error(doing(), error))?;
             if let Some(error) = results.into_iter().find_map(Result::err) {
                 return Err(DeadLetterError::Refused(format!(
                     "{}: {error}; {} letters from offset {} on were put back and would be again: let the topic take records, or redrive without a filter",

@@ -91,7 +91,7 @@ impl Log for Shelf {
     }
     async fn append(
         &self,
-        records: Vec<Record>,
+        records: &[&Record],
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
         let refused = self.refused_value.lock().unwrap().clone();
         let one = |record: Record| {
@@ -101,7 +101,7 @@ impl Log for Shelf {
             }
             Ok(self.put(record))
         };
-        Ok(records.into_iter().map(one).collect())
+        Ok(records.iter().copied().cloned().map(one).collect())
     }
     async fn fetch(
         &self,

@@ -21,6 +21,13 @@ impl PartitionTask {
         }
     }
 
+    /// Admits what waits for its place in the window.
+    pub(super) fn admit_next(&mut self) {
+        while let Some(item) = self.window.admit(self.source.next()) {
+            self.admit(item);
+        }
+    }
+
     /// Puts a message into its lane.
     pub(super) fn enqueue(&mut self, mut item: InHand) {
         if let Some(idempotency) = &self.context.spec.idempotency {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::attempt::Work;
 use crate::dedupe::Decision;
-use crate::in_hand::{InHand, ReadFrom};
+use crate::in_hand::InHand;
 use crate::lane::{LaneId, WaitsFor};
 use crate::outcome::Outcome;
 
@@ -21,9 +21,6 @@ const BATCH_MESSAGES_MAX: usize = 256;
 /// Cheap attempts are not spread over workers below so many messages a batch.
 const BATCH_MESSAGES_CHEAP: usize = 32;
 
-/// So many lanes beyond the window are passed over for a batch that has something already.
-const LANES_BEYOND_MAX: usize = 64;
-
 /// Why no more was taken of a lane.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stop {
@@ -31,8 +28,6 @@ enum Stop {
     Taken,
     /// The next one waits for a claim, or for the store's answer.
     Claim,
-    /// The next one is beyond the window.
-    Beyond,
 }
 
 impl PartitionTask {
@@ -61,8 +56,7 @@ impl PartitionTask {
     fn form_batch(&mut self) -> Vec<(LaneId, InHand)> {
         let most = self.batch_messages_max();
         let mut batch = Vec::new();
-        let mut beyond = Vec::new();
-        while batch.len() < most && (batch.is_empty() || beyond.len() < LANES_BEYOND_MAX) {
+        while batch.len() < most {
             let Some(lane) = self.lanes.next_ready() else { break };
             let before = batch.len();
             let stop = self.take_from(lane, most, &mut batch);
@@ -70,13 +64,8 @@ impl PartitionTask {
                 // It stays busy until the batch is back, and is looked at again then.
                 (true, _) => {}
                 (false, Stop::Claim) => self.lanes.wait(lane, Vec::new(), WaitsFor::Claim),
-                (false, Stop::Beyond) => beyond.push(lane),
                 (false, Stop::Taken) => self.lanes.hand_back(lane, Vec::new()),
             }
-        }
-        for lane in beyond {
-            // Ready, but not yet: what lies below it comes first.
-            self.lanes.hand_back(lane, Vec::new());
         }
         batch
     }
@@ -85,12 +74,6 @@ impl PartitionTask {
     fn take_from(&mut self, lane: LaneId, most: usize, batch: &mut Vec<(LaneId, InHand)>) -> Stop {
         while batch.len() < most {
             let Some(head) = self.lanes.head(lane) else { return Stop::Taken };
-            let last = self.window.last(self.source.next());
-            if head.read_from == ReadFrom::Source
-                && last.is_some_and(|last| head.message.offset > last)
-            {
-                return Stop::Beyond;
-            }
             if let Some(reason) = head.refused.clone() {
                 if let Some(item) = self.lanes.pop(lane) {
                     self.fail_for_good(item, &Outcome::Reject { reason });

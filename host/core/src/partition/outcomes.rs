@@ -8,6 +8,8 @@ use tokio::time::Instant;
 use crate::attempt::{Attempted, Returned, Verdict};
 use crate::in_hand::{InHand, ReadFrom};
 use crate::lane::{LaneId, WaitsFor};
+use crate::message::Topic;
+use crate::metrics::PartitionMetrics;
 use crate::outcome::{Fault, FaultKind, Outcome};
 use crate::pipeline::PipelineError;
 use crate::pipeline_spec::Delivery;
@@ -20,12 +22,43 @@ use super::PartitionTask;
 /// meanwhile goes with the next, so batches grow as the log gets slower.
 const APPENDS_MAX: usize = 1;
 
+/// While more messages are ready than workers can take, outputs wait so long for others: a request costs
+/// both its ends more than a message does, and many partitions make many small ones.
+const APPEND_EVERY: Duration = Duration::from_millis(20);
+
+/// So many messages, or bytes of what they caused, do not wait.
+const APPEND_MESSAGES: usize = 4096;
+const APPEND_BYTES: usize = 1 << 20;
+
 /// How a lane goes on after its part of a batch.
 #[derive(Clone, Copy)]
 enum Then {
     Next,
     WaitFor(Duration),
     WaitForCommitAnd(Duration),
+}
+
+/// Outputs that were acknowledged: told once for each run of one topic.
+#[derive(Default)]
+struct OutputCount {
+    topic: Option<Topic>,
+    count: u64,
+}
+
+impl OutputCount {
+    fn add(&mut self, topic: &Topic, metrics: &PartitionMetrics) {
+        if self.topic.as_ref() != Some(topic) {
+            self.tell(metrics);
+            self.topic = Some(topic.clone());
+        }
+        self.count += 1;
+    }
+
+    fn tell(&mut self, metrics: &PartitionMetrics) {
+        if let Some(topic) = self.topic.take() {
+            metrics.outputs(&topic, std::mem::take(&mut self.count));
+        }
+    }
 }
 
 impl PartitionTask {
@@ -145,7 +178,10 @@ impl PartitionTask {
             self.tiers.writing(one.item.context.turn);
         }
         if one.item.read_from == ReadFrom::Source {
-            self.window.decided(one.item.message.offset);
+            self.window.decided();
+        }
+        if self.outbox.is_empty() {
+            self.append_at = self.context.tick(APPEND_EVERY, Instant::now());
         }
         self.output_bytes += settle::output_bytes(std::slice::from_ref(&one));
         self.outbox.push(one);
@@ -171,7 +207,7 @@ impl PartitionTask {
             let (context, consumer) = (self.context.clone(), self.consumer.clone());
             Box::pin(settle::transact(context, consumer, settling, committed)) as _
         } else {
-            if self.outbox.is_empty() || self.appending.len() >= APPENDS_MAX {
+            if !self.has_to_append() || !(draining || self.may_append()) {
                 return Ok(());
             }
             let settling = std::mem::take(&mut self.outbox);
@@ -185,6 +221,19 @@ impl PartitionTask {
         Ok(())
     }
 
+    /// Whether something may be sent that is not on its way (but in `exactly_once`).
+    pub(super) fn has_to_append(&self) -> bool {
+        !self.outbox.is_empty() && self.appending.len() < APPENDS_MAX
+    }
+
+    /// Whether the outbox is worth a request, or nothing else is about to come into it.
+    fn may_append(&self) -> bool {
+        !self.lanes.any_ready()
+            || self.outbox.len() >= APPEND_MESSAGES
+            || self.output_bytes >= APPEND_BYTES
+            || Instant::now() >= self.append_at
+    }
+
     /// Whether it is time for a transaction, or nothing more comes in to wait for.
     fn may_transact(&self) -> bool {
         let all_in_outbox = self.share.is_paused() && self.out == 0 && !self.lanes.any_ready();
@@ -196,6 +245,7 @@ impl PartitionTask {
         let Acknowledged { settled, copies, output_bytes, committed } = acknowledged;
         self.output_bytes -= output_bytes;
         let mut copies = copies.into_iter().peekable();
+        let mut outputs = OutputCount::default();
         for (index, one) in settled.into_iter().enumerate() {
             let Settling { item, ending, records, .. } = one;
             let turn = item.context.turn;
@@ -204,7 +254,7 @@ impl PartitionTask {
             match &ending {
                 Ending::Done => {
                     for record in &records {
-                        self.metrics.outputs(&record.topic, 1);
+                        outputs.add(&record.topic, &self.metrics);
                     }
                     let age = now.saturating_sub(item.context.timestamp).max(0);
                     self.metrics.end_to_end.observe(age as f64 / 1e3);
@@ -227,9 +277,11 @@ impl PartitionTask {
             let done = ending == Ending::Done;
             self.leave(item, done);
         }
+        outputs.tell(&self.metrics);
         if let Some(committed) = committed {
             let half = self.context.spec.transaction_interval / 2;
-            self.transact_at = self.context.transaction_tick(Instant::now() + half);
+            let every = self.context.spec.transaction_interval;
+            self.transact_at = self.context.tick(every, Instant::now() + half);
             self.on_committed(committed);
         }
     }
@@ -247,7 +299,7 @@ impl PartitionTask {
     /// Settles a message for which nothing had to be done.
     pub(super) fn settle_unattempted(&mut self, item: InHand) {
         if item.read_from == ReadFrom::Source {
-            self.window.decided(item.message.offset);
+            self.window.decided();
         }
         self.tiers.left(item.context.turn, item.read_from);
         self.leave(item, false);
@@ -268,7 +320,7 @@ impl PartitionTask {
         self.settle_in_ledger(item.read_from, item.message.offset);
         self.tiers.gave_back(item.read_from);
         if item.read_from == ReadFrom::Source {
-            self.share.give_back(1, item.size_bytes);
+            self.free(item.size_bytes);
         }
     }
 }

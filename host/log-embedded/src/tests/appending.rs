@@ -77,12 +77,12 @@ async fn a_refused_record_does_not_stop_the_others() {
     let small = TopicSpec { message_bytes_max: 10, ..spec("small", 1) };
     log.create_topic(small).await.unwrap();
     let results = log
-        .append(vec![
-            record("t", 0, "a"),
-            record("small", 0, "more than ten"),
-            record("missing", 0, "c"),
-            record("t", 9, "d"),
-            record("t", 0, "e"),
+        .append(&[
+            &record("t", 0, "a"),
+            &record("small", 0, "more than ten"),
+            &record("missing", 0, "c"),
+            &record("t", 9, "d"),
+            &record("t", 0, "e"),
         ])
         .await
         .unwrap();
@@ -97,7 +97,7 @@ async fn a_refused_record_does_not_stop_the_others() {
     assert!(reason.contains("partition 9"), "{reason}");
     assert_eq!(results[4], Ok(Appended { partition: 0, offset: 1 }));
     assert_eq!(values(&read_all(&log, "t", 0).await), ["a", "e"]);
-    assert!(log.append(vec![]).await.unwrap().is_empty());
+    assert!(log.append(&[]).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn a_closed_log_says_so_and_frees_the_folder() {
     log.close().await;
     let closed =
         |error: LogError| matches!(error, LogError::Fatal(text) if text.contains("closed"));
-    assert!(closed(log.append(vec![record("t", 0, "a")]).await.unwrap_err()));
+    assert!(closed(log.append(&[&record("t", 0, "a")]).await.unwrap_err()));
     assert!(closed(log.fetch(&Partition::new("t", 0), 0, ROOM).await.unwrap_err()));
     while let Ok(event) = consumer.next(ROOM).await {
         assert!(matches!(event, Event::Assigned(_)), "{event:?}");

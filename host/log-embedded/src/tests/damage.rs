@@ -1,6 +1,7 @@
 //! A changed byte anywhere in the folder: the log refuses to open, or to read, or all is intact.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use millstream_core::idempotency::{IdempotencyStore as _, Mark, Scope};
 use millstream_core::log::{LogError, Transaction};
@@ -31,7 +32,7 @@ async fn write(consumer: &Arc<dyn Consumer>, number: u32) {
     let key = Bytes::from(format!("key {number}"));
     let marks = vec![Mark { scope: scope(), key, turn: u64::from(number), expires: i64::MAX }];
     let commits = vec![(Partition::new("t", 0), commit_at(u64::from(number)))];
-    consumer.transact(Transaction { records, marks, commits }).await.unwrap();
+    consumer.transact(Arc::new(Transaction { records, marks, commits })).await.unwrap();
 }
 
 /// A log with blob files, tables and a journal.

@@ -2,6 +2,7 @@
 //! (`unshare -rm cargo test …`); without either these tests fail and say so.
 
 use std::process::Command;
+use std::sync::Arc;
 
 use millstream_core::log::{LogError, TransactError, Transaction};
 
@@ -47,7 +48,7 @@ fn megabyte() -> Vec<Record> {
 async fn fill(log: &EmbeddedLog) -> (u64, LogError) {
     let mut appended = 0;
     loop {
-        match log.append(megabyte()).await {
+        match log.append(&megabyte().iter().collect::<Vec<_>>()).await {
             Ok(results) => appended += results.iter().filter(|r| r.is_ok()).count() as u64,
             Err(error) => return (appended, error),
         }
@@ -70,14 +71,14 @@ async fn a_full_disk_is_noticed_before_it_is_full_and_writing_goes_on_when_there
         commits: vec![(Partition::new("t", 0), commit_at(1))],
         marks: vec![],
     };
-    let refused = consumer.transact(transaction.clone()).await;
+    let refused = consumer.transact(Arc::new(transaction.clone())).await;
     let unavailable = matches!(refused, Err(TransactError::Log(LogError::Unavailable(_))));
     assert!(unavailable, "{refused:?}");
     let read = read_all(&log, "t", 0).await;
     assert_eq!(read.len() as u64, appended, "all that was answered for can be read");
 
     disk.remount("size=400m");
-    consumer.transact(transaction).await.unwrap();
+    consumer.transact(Arc::new(transaction)).await.unwrap();
     let read = read_all(&log, "t", 0).await;
     assert_eq!(read.len() as u64, appended + 1, "the repeated transaction happened once");
     log.close().await;
@@ -99,7 +100,7 @@ async fn child_whose_write_fails() {
     let (appended, error) = fill(&log).await;
     let LogError::Fatal(text) = &error else { panic!("{error}") };
     assert!(text.contains("nothing more is written"), "{text}");
-    let again = log.append(vec![record("t", 0, "z")]).await.unwrap_err();
+    let again = log.append(&[&record("t", 0, "z")]).await.unwrap_err();
     assert_eq!(again, error, "it stays so");
     assert_eq!(read_all(&log, "t", 0).await.len() as u64, appended, "reading goes on");
     log.close().await;
@@ -144,7 +145,7 @@ async fn after_a_failed_sync_nothing_more_is_written() {
     let (store, away) = (dir.path().join("store"), dir.path().join("away"));
     std::fs::rename(&store, &away).unwrap();
     let error = loop {
-        match log.append(vec![record("t", 0, "b")]).await {
+        match log.append(&[&record("t", 0, "b")]).await {
             Ok(_) => tokio::time::sleep(interval).await,
             Err(error) => break error,
         }
@@ -152,7 +153,7 @@ async fn after_a_failed_sync_nothing_more_is_written() {
     let LogError::Fatal(text) = &error else { panic!("{error}") };
     assert!(text.contains("syncing") && text.contains("power cut"), "{text}");
     std::fs::rename(&away, &store).unwrap();
-    let again = log.append(vec![record("t", 0, "c")]).await.unwrap_err();
+    let again = log.append(&[&record("t", 0, "c")]).await.unwrap_err();
     assert_eq!(again, error, "a later sync that works proves nothing");
     log.close().await;
     let log = open(dir.path());

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use millstream_core::idempotency::{IdempotencyStore as _, Mark, Scope};
 use millstream_core::log::{LogError, RecordError, TransactError, Transaction};
 
@@ -22,11 +24,11 @@ async fn a_transaction_is_there_as_a_whole_also_after_reopening() {
     let (consumer, _) = member(&log, "g", &["t"]).await;
     let commit = Commit { next: 3, settled_above: vec![5..7, 9..10], attempts: vec![(4, 2)] };
     consumer
-        .transact(Transaction {
+        .transact(Arc::new(Transaction {
             records: vec![record("out", 0, "a"), record("out", 1, "b")],
             marks: vec![mark("k", 3, 100)],
             commits: vec![(p(0), commit.clone())],
-        })
+        }))
         .await
         .unwrap();
     for round in 0..2 {
@@ -52,7 +54,7 @@ async fn an_offender_aborts_all_of_it() {
         marks: vec![mark("k", 3, 100)],
         commits: vec![(p(0), commit_at(1))],
     };
-    let error = consumer.transact(transaction.clone()).await.unwrap_err();
+    let error = consumer.transact(Arc::new(transaction.clone())).await.unwrap_err();
     let TransactError::Offender { index: 1, error: RecordError::UnknownTopic { .. } } = error
     else {
         panic!("{error:?}")
@@ -61,7 +63,7 @@ async fn an_offender_aborts_all_of_it() {
     assert_eq!(log.lookup(&scope("g"), &["k".into()], 0).await.unwrap(), [None]);
     assert_eq!(log.committed("g", &[p(0)]).await.unwrap(), [None]);
     let records = transaction.records[..1].to_vec();
-    consumer.transact(Transaction { records, ..transaction }).await.unwrap();
+    consumer.transact(Arc::new(Transaction { records, ..transaction })).await.unwrap();
     let messages = read_all(&log, "out", 0).await;
     assert_eq!((messages.len(), messages[0].offset), (1, 0), "no offset was used up");
 }
@@ -78,10 +80,10 @@ async fn who_does_not_own_a_partition_is_fenced() {
     let fenced = |error: &TransactError| matches!(error, TransactError::Log(LogError::Fenced(_)));
     let with =
         |commits, marks| Transaction { records: vec![record("out", 0, "zombie")], marks, commits };
-    let commit = consumer.transact(with(vec![(p(0), commit_at(9))], vec![])).await;
+    let commit = consumer.transact(Arc::new(with(vec![(p(0), commit_at(9))], vec![]))).await;
     assert!(fenced(&commit.unwrap_err()));
-    assert!(fenced(&consumer.transact(with(vec![companion], vec![])).await.unwrap_err()));
-    let marked = consumer.transact(with(vec![], vec![mark("k", 1, 1)])).await;
+    assert!(fenced(&consumer.transact(Arc::new(with(vec![companion], vec![]))).await.unwrap_err()));
+    let marked = consumer.transact(Arc::new(with(vec![], vec![mark("k", 1, 1)]))).await;
     assert!(fenced(&marked.unwrap_err()));
     assert!(read_all(&log, "out", 0).await.is_empty(), "nothing of it is visible");
     assert_eq!(log.committed("g", &[p(0)]).await.unwrap(), [Some(commit_at(0))]);

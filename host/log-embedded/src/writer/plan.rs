@@ -191,10 +191,10 @@ impl Writer {
         &mut self,
         plan: &mut Plan,
         member: Option<&Member>,
-        transaction: Transaction,
+        transaction: &Transaction,
         reply: Reply<Result<(), TransactError>>,
     ) {
-        match self.try_plan_transaction(plan, member, &transaction) {
+        match self.try_plan_transaction(plan, member, transaction) {
             Ok(()) => plan.answers.push(Answer::Transact(reply)),
             Err(error) => {
                 reply.send(Err(error)).ok();

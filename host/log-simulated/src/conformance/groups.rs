@@ -231,7 +231,7 @@ async fn a_transaction_is_all_or_nothing(log: &Arc<dyn Log>) -> Checked {
         marks: Vec::new(),
         commits: commit(2),
     };
-    match consumer.transact(broken).await {
+    match consumer.transact(Arc::new(broken)).await {
         Err(TransactError::Offender { index: 1, .. }) => {}
         other => return Err(format!("expected record 1 to be the offender, saw {other:?}")),
     }
@@ -245,7 +245,7 @@ async fn a_transaction_is_all_or_nothing(log: &Arc<dyn Log>) -> Checked {
         marks: Vec::new(),
         commits: commit(2),
     };
-    ok("transact", consumer.transact(whole).await)?;
+    ok("transact", consumer.transact(Arc::new(whole)).await)?;
     expect("outputs", strings(&["a", "c"]), values(log, first).await?)?;
     expect("outputs", strings(&["b"]), values(log, second).await?)?;
     let seen = ok("committed", consumer.committed(std::slice::from_ref(&partition)).await)?;
@@ -284,7 +284,7 @@ pub(super) async fn check_members(log: &Arc<dyn Log>) -> Checked {
     }
     let records = vec![record(&spec, mine.number, "zombie")];
     let zombie = Transaction { records, marks: Vec::new(), commits: commit(7) };
-    match first.transact(zombie).await {
+    match first.transact(Arc::new(zombie)).await {
         Err(TransactError::Log(LogError::Fenced(_))) => {}
         other => return Err(format!("a transaction of the old owner is fenced, saw {other:?}")),
     }
@@ -323,7 +323,7 @@ pub(super) async fn check_store(log: &Arc<dyn Log>, store: &Arc<dyn IdempotencyS
         marks: vec![mark("c", 3, 3_000), mark("a", 4, 3_000)],
         commits: vec![(partition.clone(), Commit { next: 1, ..Commit::default() })],
     };
-    ok("transact", consumer.transact(transaction).await)?;
+    ok("transact", consumer.transact(Arc::new(transaction)).await)?;
     let seen = ok("lookup", store.lookup(&scope, &keys, 2_500).await)?;
     expect("marks of a transaction", vec![Some(4), None, Some(3)], seen)?;
     let elsewhere = Scope { partition: Partition::new(spec.name.clone(), 9), ..scope.clone() };

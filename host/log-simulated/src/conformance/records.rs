@@ -46,7 +46,7 @@ async fn records_keep_their_order_and_the_answer_says_where_they_stand(
 ) -> Checked {
     let spec = topic(log, "order", 2).await?;
     let records = [(1, "a"), (0, "b"), (1, "c"), (1, "d")].map(|(p, v)| record(&spec, p, v));
-    let answers = ok("appending", log.append(records.to_vec()).await)?;
+    let answers = ok("appending", log.append(&records.iter().collect::<Vec<_>>()).await)?;
     expect("answers", 4, answers.len())?;
     let p1 = Partition::new(spec.name.clone(), 1);
     expect("values", vec!["a".to_owned(), "c".into(), "d".into()], values(log, &p1).await?)?;
@@ -98,14 +98,14 @@ async fn a_record_that_is_refused_leaves_the_others_alone(log: &Arc<dyn Log>) ->
     let fits = "x".repeat(MESSAGE_BYTES_MAX);
     let large = "x".repeat(MESSAGE_BYTES_MAX + 1);
     let elsewhere = TopicSpec { name: "conformance-there-is-no-such-topic".into(), ..spec.clone() };
-    let records = vec![
+    let records = [
         record(&spec, 0, "a"),
         record(&spec, 0, &large),
         record(&spec, 1, "b"),
         record(&elsewhere, 0, "c"),
         record(&spec, 0, &fits),
     ];
-    let answers = ok("appending", log.append(records).await)?;
+    let answers = ok("appending", log.append(&records.iter().collect::<Vec<_>>()).await)?;
     let seen: Vec<&str> = answers
         .iter()
         .map(|answer| match answer {

@@ -147,10 +147,11 @@ impl<'a> Producer<'a> {
         let lines = std::mem::take(&mut self.lines);
         let (Some(first), Some(last)) = (lines.first(), lines.last()) else { return Ok(()) };
         let records = std::mem::take(&mut self.batch);
-        let answers = self.log.append(records).await.map_err(|error| {
-            let what = format!("lines {first} to {last} may or may not be appended");
-            Failure::log(what, &error)
-        })?;
+        let answers =
+            self.log.append(&records.iter().collect::<Vec<_>>()).await.map_err(|error| {
+                let what = format!("lines {first} to {last} may or may not be appended");
+                Failure::log(what, &error)
+            })?;
         let mut refused = None;
         for (line, answer) in lines.iter().zip(&answers) {
             match answer {
