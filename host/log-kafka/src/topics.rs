@@ -88,29 +88,11 @@ impl Topics {
         &self,
         records: impl Iterator<Item = &'a Record> + Clone + Send,
     ) -> Result<Vec<Option<RecordError>>, LogError> {
-        let mut known = self.known();
-        let is_known = |record: &Record| {
-            let topic = known.get(&record.topic);
-            topic.is_some_and(|t| record.partition.is_none_or(|p| p < t.partitions))
-        };
-        if !records.clone().all(is_known) {
-            known = self.refresh().await?;
+        let found = refusals_by(&self.known(), records.clone());
+        if !found.iter().flatten().any(|error| matches!(error, RecordError::UnknownTopic { .. })) {
+            return Ok(found);
         }
-        let refusal = |record: &Record| {
-            let topic = || record.topic.clone();
-            let Some(spec) = known.get(&record.topic) else {
-                let reason = "there is no such topic".to_owned();
-                return Some(RecordError::UnknownTopic { topic: topic(), reason });
-            };
-            if let Some(number) = record.partition.filter(|number| *number >= spec.partitions) {
-                let reason = format!("it has no partition {number}");
-                return Some(RecordError::UnknownTopic { topic: topic(), reason });
-            }
-            let (size_bytes, max_bytes) = (record.payload_bytes(), spec.message_bytes_max);
-            let too_large = || RecordError::TooLarge { topic: topic(), size_bytes, max_bytes };
-            (size_bytes > max_bytes).then(too_large)
-        };
-        Ok(records.map(refusal).collect())
+        Ok(refusals_by(&*self.refresh().await?, records))
     }
 
     /// Lists anew.
@@ -307,4 +289,26 @@ fn spec(name: &str, counted: &Counted, config: Option<&ConfigResource>) -> Topic
         append_time: value("message.timestamp.type") == Some("LogAppendTime"),
         replication: Some(counted.replication),
     }
+}
+
+/// For each record why its topic does not take it, by this listing.
+fn refusals_by<'a>(
+    known: &BTreeMap<Topic, TopicSpec>,
+    records: impl Iterator<Item = &'a Record>,
+) -> Vec<Option<RecordError>> {
+    let refusal = |record: &Record| {
+        let topic = || record.topic.clone();
+        let Some(spec) = known.get(&record.topic) else {
+            let reason = "there is no such topic".to_owned();
+            return Some(RecordError::UnknownTopic { topic: topic(), reason });
+        };
+        if let Some(number) = record.partition.filter(|number| *number >= spec.partitions) {
+            let reason = format!("it has no partition {number}");
+            return Some(RecordError::UnknownTopic { topic: topic(), reason });
+        }
+        let (size_bytes, max_bytes) = (record.payload_bytes(), spec.message_bytes_max);
+        let too_large = || RecordError::TooLarge { topic: topic(), size_bytes, max_bytes };
+        (size_bytes > max_bytes).then(too_large)
+    };
+    records.map(refusal).collect()
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use millstream_core::clock::{SystemClock, WallClock as _};
-use millstream_core::log::Log;
+use millstream_core::log::{Log, LogError};
+use tokio::time::Instant;
 
 use crate::access;
 use crate::commands::Context;
@@ -19,6 +20,9 @@ use crate::table::{self, Column};
 
 /// How often `--watch` looks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a log that does not answer is asked again, and how often.
+const PATIENCE: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(200);
 /// Clears a terminal and goes to its first line.
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
@@ -75,10 +79,28 @@ async fn look(log: &dyn Log, config: &Config) -> Result<Vec<PipelineLag>, Failur
     let mut lags = Vec::with_capacity(config.pipelines.len());
     for pipeline in &config.pipelines {
         let what = || format!("the lag of pipeline {} cannot be told", pipeline.spec.name);
-        let lag = lag::of(log, &pipeline.spec, now).await;
+        let lag = patiently(|| lag::of(log, &pipeline.spec, now)).await;
         lags.push(lag.map_err(|error| Failure::log(what(), &error))?);
     }
     Ok(lags)
+}
+
+/// Asks again for a while if the log does not answer: when a cluster mends itself, which is when lag is asked
+/// for, its next coordinator or leader is known a moment later.
+async fn patiently<T, R>(ask: impl Fn() -> R) -> Result<T, LogError>
+where
+    R: Future<Output = Result<T, LogError>>,
+{
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Err(LogError::Unavailable(reason)) if Instant::now() < until => {
+                tracing::debug!(%reason, "asking again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 fn show(lags: &[PipelineLag]) -> String {
