@@ -14,7 +14,8 @@ const COMPONENT_BYTES_MAX: u64 = 60_000;
 const MODULE_BYTES_MAX: u64 = 35_000;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    // Where it runs, not where it was built: checkouts share their target folder.
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../..")
 }
 
 /// Copies a folder as `plugin new` does, with the names in place.
