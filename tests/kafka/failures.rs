@@ -42,7 +42,9 @@ fn all_brokers_away_loses_nothing_and_readiness_tells_the_truth() {
 #[test]
 fn a_host_killed_in_mid_transaction_again_and_again_outputs_each_message_once() {
     let kills = if is_soak() { 20 } else { 3 };
-    let pipeline = Pipeline::new(shared(), "echo", "", "delivery = \"exactly_once\"");
+    // The next host is let in when the dead one's session has timed out.
+    let client = "\"session.timeout.ms\" = 6000";
+    let pipeline = Pipeline::new(shared(), "echo", client, "delivery = \"exactly_once\"");
     let mut sent = 0;
     for kill in 0..kills {
         pipeline.write(sent, sent + 3_000);

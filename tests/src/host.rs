@@ -18,7 +18,12 @@ pub const END_WITHIN: Duration = Duration::from_secs(20);
 /// How long an answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// A running host. Killed when it is dropped.
+/// What it writes down, for tests that fail: more than it would by itself.
+const LOGS: &str = "info,millstream_log_kafka=debug";
+/// How much of it is shown then, in bytes: the last of it.
+const SHOWN: usize = 20_000;
+
+/// A running host. Killed when it is dropped; if that is because its test fails, cargo shows what it said.
 pub struct Host {
     child: Child,
     log: PathBuf,
@@ -50,6 +55,7 @@ impl Host {
         let file = || -> File { OpenOptions::new().create(true).append(true).open(&log).unwrap() };
         let mut command = folder.command(&["run"]);
         command.args(args).stdin(Stdio::null()).stdout(file()).stderr(file());
+        command.env("MILLSTREAM_LOG", LOGS);
         let child = command.spawn().unwrap();
         let http = ureq::Agent::config_builder()
             .timeout_global(Some(ANSWER_WITHIN))
@@ -164,7 +170,13 @@ impl Host {
 }
 
 impl Drop for Host {
+    #[expect(clippy::print_stdout, reason = "cargo shows it when the test fails")]
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.said();
+            let from = said.ceil_char_boundary(said.len().saturating_sub(SHOWN));
+            println!("the host of process {} said:\n{}", self.child.id(), &said[from..]);
+        }
         // Fails if it has ended, which is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -49,11 +49,19 @@ pub(crate) struct Context {
     /// Who speaks, for log lines.
     name: Arc<str>,
     lasting: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
+    /// What the client told of last, whether it passes or not.
+    last: Arc<Mutex<Option<String>>>,
 }
 
 impl Context {
     pub(crate) fn new(options: Arc<KafkaOptions>, name: &str) -> Self {
-        Self { options, name: name.into(), lasting: Arc::default() }
+        Self { options, name: name.into(), lasting: Arc::default(), last: Arc::default() }
+    }
+
+    /// What the client has told of its connections last; why a call was not answered in time.
+    pub(crate) fn last_said(&self) -> String {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone().unwrap_or_else(|| "the client tells of no error".to_owned())
     }
 
     /// The last error that does not pass by itself, if the client told of one.
@@ -91,6 +99,7 @@ impl ClientContext for Context {
             *lasting = Some((code, reason.to_owned()));
         }
         drop(lasting);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         tracing::debug!(client = %self.name, %error, reason, "librdkafka");
     }
 

@@ -340,13 +340,14 @@ impl Log for KafkaLog {
         }
         let mut fetcher = self.fetcher(partition, from)?;
         let asked = partition.clone();
-        let (taken, fetcher) = blocking(move || {
+        let (taken, fetcher, said) = blocking(move || {
             let deadline = tokio::time::Instant::now() + FETCH;
             loop {
                 let taken = fetcher.reader.take_one(&asked, room, FETCH_STEP)?;
                 if taken.is_some() || tokio::time::Instant::now() >= deadline {
+                    let said = fetcher.reader.last_said();
                     fetcher.next = fetcher.reader.next_of(&asked).unwrap_or(from);
-                    return Ok((taken, fetcher));
+                    return Ok((taken, fetcher, said));
                 }
             }
         })
@@ -359,7 +360,7 @@ impl Log for KafkaLog {
             // Retention was faster: the next call begins at the new start.
             Some(Taken::OutOfRange(..)) => Ok(nothing(from)),
             None => Err(LogError::Unavailable(format!(
-                "fetching {partition} from offset {from}: no answer within {FETCH:?}"
+                "fetching {partition} from offset {from}: no answer within {FETCH:?}: {said}"
             ))),
         }
     }

@@ -56,6 +56,12 @@ impl Polled {
         }
     }
 
+    /// See [`Context::last_said`].
+    pub(crate) fn last_said(&self) -> String {
+        use rdkafka::consumer::Consumer as _;
+        self.consumer.context().last_said()
+    }
+
     pub(crate) fn shared(&self) -> Arc<BaseConsumer<Context>> {
         Arc::clone(&self.consumer)
     }

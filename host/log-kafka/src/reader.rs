@@ -247,6 +247,11 @@ impl Reader {
         }
     }
 
+    /// What its client has told of its connections last.
+    pub(crate) fn last_said(&self) -> String {
+        self.consumer.last_said()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -20,8 +20,8 @@ use crate::table::{self, Column};
 
 /// How often `--watch` looks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a log that does not answer is asked again, and how often.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a log that does not answer is asked again, and how often. One fetch waits for 10 s itself.
+const PATIENCE: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(200);
 /// Clears a terminal and goes to its first line.
 const CLEAR: &str = "\x1b[2J\x1b[H";
