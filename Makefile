@@ -45,6 +45,7 @@ bench: prepare ## Measure against named baselines, as ratios; results go to benc
 	cargo run --release -p millstream-bench
 	cargo build --release -p millstream -p millstream-tests
 	cargo run --release -p millstream-tests --bin beside
+	cargo run --release -p millstream-tests --bin order
 	cargo run --release -p millstream-bench --bin kafka
 
 .PHONY: lint

@@ -12,7 +12,7 @@ use millstream_core::metrics::Metrics;
 use millstream_core::names::Template;
 use millstream_core::pipeline::{Pipeline, PipelineError, Ports, Until};
 use millstream_core::pipeline_spec::{
-    DeadLetterSpec, Delivery, Ordering, PipelineSpec, RetrySpec, Start,
+    DeadLetterSpec, Delivery, KeepOrder, Ordering, PipelineSpec, RetrySpec, Start,
 };
 use millstream_core::plugin::Plugin;
 use millstream_core::shutdown::Shutdown;
@@ -112,10 +112,16 @@ fn spec(setup: &PipelineSetup) -> anyhow::Result<PipelineSpec> {
         ordering: setup.ordering,
         in_flight_messages: setup.in_flight_messages,
         in_flight_bytes: 64 << 20,
+        waiting_messages: 100_000,
+        waiting_bytes: 256 << 20,
         instances: setup.instances,
         retry: RetrySpec {
             delays: [5, 30, 300].map(Duration::from_secs).to_vec(),
-            in_place: setup.ordering == Ordering::Partition,
+            keep_order: match setup.ordering {
+                Ordering::Key => KeepOrder::OfKey,
+                Ordering::Partition => KeepOrder::OfPartition,
+                Ordering::None => KeepOrder::No,
+            },
             topic: template("{topic}.retry.{delay}", true)?,
             pause_min: Duration::from_secs(1),
             pause_max: Duration::from_secs(60),
@@ -127,6 +133,7 @@ fn spec(setup: &PipelineSetup) -> anyhow::Result<PipelineSpec> {
         idempotency: None,
         commit_interval: COMMIT_EVERY,
         commit_refresh: Duration::from_secs(86_400),
+        held_up_after: Duration::from_secs(60),
         transaction_interval: Duration::ZERO,
         drain: Duration::from_secs(10),
     })

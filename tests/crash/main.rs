@@ -10,5 +10,6 @@
 
 mod accounts;
 mod kills;
+mod order;
 mod orders;
 mod stop;

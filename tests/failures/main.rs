@@ -11,6 +11,7 @@
 
 mod damage;
 mod full_disk;
+mod held_up;
 mod plugins;
 mod refused;
 

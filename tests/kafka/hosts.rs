@@ -257,8 +257,11 @@ fn a_host_that_is_stopped_while_it_joins_is_not_waited_for() {
     is_alone();
     let mut caught = false;
     for _ in 0..5 {
-        let goes = Host::start(&pipeline.folders[1]);
+        let mut goes = Host::start(&pipeline.folders[1]);
         let state = waiting::until("it joins", SETTLED_WITHIN, || {
+            // One that has ended by itself is told at once.
+            stays.address();
+            goes.address();
             group(&pipeline).filter(|(_, members)| *members == 2).map(|(state, _)| state)
         });
         goes.stop(END_WITHIN);

@@ -11,5 +11,6 @@ mod changes;
 mod conformance;
 mod failures;
 mod hosts;
+mod order;
 mod security;
 mod what_fails;

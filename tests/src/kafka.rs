@@ -39,7 +39,10 @@ struct Script {
 /// other's way by names from [`unique`]; those that stop nodes have a cluster of their own.
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
-    SHARED.get_or_init(|| Cluster::start(&["--quick"]))
+    // Nobody stops it, so its controller need not notice soon: on a machine that stalls for seconds it would
+    // take the leaders away from the one broker there is.
+    let patient = "broker.session.timeout.ms=60000";
+    SHARED.get_or_init(|| Cluster::start(&["--quick", "--set", patient]))
 }
 
 /// A name for a topic or a group that nobody else has.

@@ -15,6 +15,7 @@ pub mod folder;
 pub mod host;
 pub mod kafka;
 pub mod kafka_topic;
+pub mod key_order;
 pub mod mounted;
 pub mod neighbours;
 pub mod program;

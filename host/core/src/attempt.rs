@@ -141,8 +141,8 @@ pub struct Workers {
     pub plugin: Arc<dyn Plugin>,
     /// Where outputs go.
     pub outputs: Arc<OutputRules>,
-    /// Whether a failed message keeps its lane waiting (order by partition).
-    pub retry_in_place: bool,
+    /// Whether a failed message keeps its lane waiting.
+    pub lane_waits: bool,
     /// The pipeline's name, for messages.
     pub pipeline: Arc<str>,
 }
@@ -214,7 +214,7 @@ impl Workers {
                     output_bytes += records.iter().map(Record::payload_bytes).sum::<usize>();
                 }
                 Verdict::Failed(Outcome::Pause { .. }) => stopped = Some(lane),
-                Verdict::Failed(_) if self.retry_in_place => stopped = Some(lane),
+                Verdict::Failed(_) if self.lane_waits => stopped = Some(lane),
                 Verdict::Failed(_) | Verdict::Unattempted => {}
             }
             let now = Instant::now();

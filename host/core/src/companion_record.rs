@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::headers::{self, CompanionHeaders, ErrorHeaders};
 use crate::in_hand::{InHand, ReadFrom};
-use crate::message::Record;
+use crate::message::{Record, Topic};
 use crate::names::delay_text;
 use crate::outcome::Outcome;
 use crate::pipeline::Context;
@@ -21,11 +21,8 @@ impl Context {
         delay: Option<Duration>,
     ) -> Record {
         let now = self.ports.clock.now();
-        let mut found = match &item.provenance {
-            Some(found) => (**found).clone(),
-            None => CompanionHeaders::of_source(&item.message, &self.spec.group),
-        };
-        found.turn = item.context.turn;
+        let mut found = self.provenance(item);
+        found.waits = 0;
         found.attempt = item.context.attempt;
         found.tier = delay.map(|delay| delay_text(delay).into());
         found.first_failed = found.first_failed.or(Some(now));
@@ -48,6 +45,30 @@ impl Context {
             value: item.message.value.clone(),
             headers,
         }
+    }
+
+    /// The copy of a message that is put behind an earlier one of its key, without an attempt: for this tier.
+    pub(crate) fn behind_record(&self, item: &InHand, tier: &Topic, delay: Duration) -> Record {
+        let mut found = self.provenance(item);
+        found.attempt = item.context.attempt.saturating_sub(1);
+        found.waits = found.waits.saturating_add(1);
+        found.tier = Some(delay_text(delay).into());
+        Record {
+            topic: tier.clone(),
+            partition: Some(item.message.partition),
+            timestamp: None,
+            key: item.message.key.clone(),
+            value: item.message.value.clone(),
+            headers: headers::encode(&found, &item.message.headers),
+        }
+    }
+
+    fn provenance(&self, item: &InHand) -> CompanionHeaders {
+        let found = match &item.provenance {
+            Some(found) => (**found).clone(),
+            None => CompanionHeaders::of_source(&item.message, &self.spec.group),
+        };
+        CompanionHeaders { turn: item.context.turn, ..found }
     }
 
     /// The source topic whose companions the message belongs to. A message that was found in a tier

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::log::{Log, LogError, TopicSpec};
 use crate::message::{Partition, Topic};
 use crate::names::REDRIVE_DELAY;
-use crate::pipeline_spec::PipelineSpec;
+use crate::pipeline_spec::{KeepOrder, PipelineSpec};
 
 /// How much larger a companion's messages may be than the source's: the host's headers and room.
 pub const COMPANION_HEADROOM_BYTES: usize = 64 * 1024;
@@ -30,7 +30,7 @@ pub fn wanted(spec: &PipelineSpec, sources: &[TopicSpec]) -> Vec<TopicSpec> {
             replication: source.replication,
         };
         let mut delays: BTreeSet<Duration> = BTreeSet::from([REDRIVE_DELAY]);
-        if !spec.retry.in_place {
+        if spec.retry.keep_order != KeepOrder::OfPartition {
             delays.extend(&spec.retry.delays);
         }
         for delay in delays {

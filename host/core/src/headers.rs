@@ -89,6 +89,8 @@ pub struct CompanionHeaders {
     pub turn: Offset,
     /// Attempts made so far; 0 = never tried (redriven).
     pub attempt: u32,
+    /// How often it was put behind an earlier message of its key since the last attempt.
+    pub waits: u32,
     /// The delay of the tier it was put into.
     pub tier: Option<ByteString>,
     /// When an attempt first failed.
@@ -116,6 +118,7 @@ impl CompanionHeaders {
             origin_group: group.into(),
             turn: message.offset,
             attempt: 0,
+            waits: 0,
             tier: None,
             first_failed: None,
             last_failed: None,
@@ -230,6 +233,9 @@ fn ours_within(
     add("origin-group", text(&found.origin_group));
     add("turn", found.turn.to_string());
     add("attempt", found.attempt.to_string());
+    if found.waits > 0 {
+        add("waits", found.waits.to_string());
+    }
     if let Some(tier) = &found.tier {
         add("tier", text(tier));
     }
@@ -300,6 +306,7 @@ pub fn decode(headers: &[Header]) -> Result<CompanionHeaders, HeaderError> {
         origin_group: read.needed("origin-group", Reader::text)?,
         turn: read.needed("turn", Reader::number)?,
         attempt: read.needed("attempt", Reader::number)?,
+        waits: read.number("waits")?.unwrap_or_default(),
         tier: read.text("tier")?,
         first_failed: read.number("first-failed")?,
         last_failed: read.number("last-failed")?,

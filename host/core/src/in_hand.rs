@@ -36,6 +36,8 @@ pub struct InHand {
     pub key: Option<Bytes>,
     /// What it takes of the in-flight budget.
     pub size_bytes: usize,
+    /// Whether it waits, or has waited, for its turn: it takes nothing of the in-flight budget then.
+    pub waits: bool,
     /// How often in a row it met a `pause`.
     pub pauses: u32,
     /// Why it is not attempted, if it is not: it becomes a dead letter in its turn.
@@ -59,6 +61,7 @@ impl InHand {
             provenance: None,
             key: None,
             size_bytes,
+            waits: false,
             pauses: 0,
             refused: None,
         }

@@ -6,10 +6,11 @@
 //!
 //! Invariants:
 //! - at most one batch of a lane's messages is with a worker at any time;
-//! - messages leave a lane in the order they came, and what a worker hands back goes to its front;
+//! - messages leave a lane in the order they came, and what a worker hands back goes to its front; where
+//!   order is kept across retries, in the order of their turns, whenever they come;
 //! - a lane that waits (for a time, or to be woken) gives nothing out.
 //!
-//! Limit: as many lanes as messages are in flight.
+//! Limit: as many lanes as messages are in flight or waiting.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasherDefault;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use rustc_hash::FxHasher;
 use slab::Slab;
 
+use crate::message::Offset;
 use crate::pipeline_spec::Ordering;
 
 type KeyMap = std::collections::HashMap<Bytes, usize, BuildHasherDefault<FxHasher>>;
@@ -34,10 +36,13 @@ pub enum WaitsFor {
     Time,
     /// Another message's claim ends, or the store answers.
     Claim,
+    /// An earlier message of its key comes back from a retry tier, or has ended.
+    Turn,
 }
 
+/// How a lane stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub enum State {
     /// In `ready`.
     Ready,
     /// Some of its messages are with a worker (or taken and not yet handed back).
@@ -57,6 +62,8 @@ struct Lane<T> {
 #[derive(Debug)]
 pub struct Lanes<T> {
     ordering: Ordering,
+    /// A message's turn, if lanes are kept in their order.
+    turn: Option<fn(&T) -> Offset>,
     lanes: Slab<Lane<T>>,
     by_key: KeyMap,
     ready: VecDeque<usize>,
@@ -65,10 +72,11 @@ pub struct Lanes<T> {
 }
 
 impl<T> Lanes<T> {
-    /// No lanes yet.
-    pub fn new(ordering: Ordering) -> Self {
+    /// No lanes yet. With `turn`, lanes are kept in the order of turns.
+    pub fn new(ordering: Ordering, turn: Option<fn(&T) -> Offset>) -> Self {
         Self {
             ordering,
+            turn,
             lanes: Slab::new(),
             by_key: KeyMap::default(),
             ready: VecDeque::new(),
@@ -77,8 +85,9 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// Puts a message at the end of its lane.
-    pub fn push(&mut self, key: Option<&Bytes>, message: T) {
+    /// Puts a message at the end of its lane, or at its turn. Answers which lane that is, if it waits for
+    /// a turn. A lane that has another head now waits for no turn and no claim any more.
+    pub fn push(&mut self, key: Option<&Bytes>, message: T) -> Option<LaneId> {
         let lane_key = match self.ordering {
             // All of the partition share the lane of the empty key.
             Ordering::Partition => Some(Bytes::new()),
@@ -89,8 +98,14 @@ impl<T> Lanes<T> {
         if let Some(index) = lane_key.as_ref().and_then(|key| self.by_key.get(key)).copied()
             && let Some(lane) = self.lanes.get_mut(index)
         {
-            lane.queue.push_back(message);
-            return;
+            let at = place(&lane.queue, &message, self.turn);
+            lane.queue.insert(at, message);
+            let id = LaneId(index);
+            if at == 0 {
+                self.wake(id, WaitsFor::Turn);
+                self.wake(id, WaitsFor::Claim);
+            }
+            return self.waits_for_turn(id).then_some(id);
         }
         let lane =
             Lane { key: lane_key.clone(), queue: VecDeque::from([message]), state: State::Ready };
@@ -99,6 +114,44 @@ impl<T> Lanes<T> {
             self.by_key.insert(key, index);
         }
         self.ready.push_back(index);
+        None
+    }
+
+    fn waits_for_turn(&self, lane: LaneId) -> bool {
+        self.lanes.get(lane.0).is_some_and(|lane| lane.state == State::Waiting(WaitsFor::Turn))
+    }
+
+    /// The lane of a key goes on, if it waits for a turn.
+    pub fn wake_key(&mut self, key: &Bytes) {
+        if let Some(index) = self.by_key.get(key) {
+            self.wake(LaneId(*index), WaitsFor::Turn);
+        }
+    }
+
+    /// The messages that are queued in a lane.
+    pub fn queue_mut(&mut self, lane: LaneId) -> impl DoubleEndedIterator<Item = &mut T> {
+        self.lanes.get_mut(lane.0).into_iter().flat_map(|lane| lane.queue.iter_mut())
+    }
+
+    /// Takes out of a lane what is asked for, of its last messages first, while `wanted` says so.
+    pub fn take_back(
+        &mut self,
+        lane: LaneId,
+        mut wanted: impl FnMut(&T) -> Option<bool>,
+    ) -> Vec<T> {
+        let Some(found) = self.lanes.get_mut(lane.0) else { return Vec::new() };
+        let (mut taken, mut at) = (Vec::new(), found.queue.len());
+        while let Some(before) = at.checked_sub(1) {
+            at = before;
+            match found.queue.get(at).map(&mut wanted) {
+                Some(Some(true)) => taken.extend(found.queue.remove(at)),
+                Some(Some(false)) => {}
+                Some(None) | None => break,
+            }
+        }
+        self.queued -= taken.len();
+        taken.reverse();
+        taken
     }
 
     /// Takes the next ready lane out; the caller pops what it wants of it. The lane is busy until
@@ -169,6 +222,12 @@ impl<T> Lanes<T> {
         self.waiting
     }
 
+    /// How the lane stands in which a message is queued; `None` if none is wanted. It looks at all of them.
+    pub fn state_of(&self, wanted: impl Fn(&T) -> bool) -> Option<State> {
+        let mut lanes = self.lanes.iter().map(|(_, lane)| lane);
+        lanes.find(|lane| lane.queue.iter().any(&wanted)).map(|lane| lane.state)
+    }
+
     /// Whether any lane is ready.
     pub fn any_ready(&self) -> bool {
         !self.ready.is_empty()
@@ -178,9 +237,16 @@ impl<T> Lanes<T> {
         let Some(found) = self.lanes.get_mut(lane.0) else { return };
         self.queued += returned.len();
         for message in returned.into_iter().rev() {
-            found.queue.push_front(message);
+            let at = self.turn.map_or(0, |_| place(&found.queue, &message, self.turn));
+            found.queue.insert(at, message);
         }
     }
+}
+
+/// Where a message belongs in a queue: behind all, or behind those whose turn comes before.
+fn place<T>(queue: &VecDeque<T>, message: &T, turn: Option<fn(&T) -> Offset>) -> usize {
+    let Some(turn) = turn else { return queue.len() };
+    queue.partition_point(|other| turn(other) <= turn(message))
 }
 
 #[cfg(test)]

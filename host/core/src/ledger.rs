@@ -10,8 +10,8 @@
 //!   (else lag would never reach 0 on a log with markers);
 //! - an offset is handed on once: what was delivered before is `Known`, whatever the log repeats.
 //!
-//! Limit: it holds one entry of 17 bytes for each offset between the commit and the last delivery;
-//! the in-flight bound bounds those.
+//! Limit: it holds one entry of 24 bytes for each offset between the commit and the last delivery. How many
+//! those are, the in-flight bound says, and where messages wait for others the bound of `turns`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -102,6 +102,11 @@ impl Ledger {
         true
     }
 
+    /// How many delivered offsets it holds: from the first unsettled one on, settled ones between included.
+    pub fn span(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whether `offset` is known to be settled, delivered or not.
     pub fn is_settled(&self, offset: Offset) -> bool {
         offset < self.next()
@@ -169,6 +174,11 @@ impl Ledger {
     /// How many delivered offsets are not settled.
     pub fn unsettled(&self) -> usize {
         self.unsettled
+    }
+
+    /// The first delivered offset that is not settled.
+    pub fn first_unsettled(&self) -> Option<Offset> {
+        self.entries.front().map(|entry| entry.offset)
     }
 
     /// The time of the first message that is not settled.

@@ -27,6 +27,7 @@ pub mod message;
 pub mod metrics;
 pub mod names;
 pub mod outcome;
+pub mod outstanding;
 mod partition;
 pub mod pipeline;
 pub mod pipeline_spec;

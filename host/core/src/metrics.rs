@@ -4,6 +4,7 @@
 //! partition, outcome; never a key or an offset. They hang on the registry that was given, never on
 //! a global one, so two hosts in one process (or a test) do not mix.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -15,6 +16,7 @@ use prometheus::{
 
 use crate::message::Partition;
 use crate::outcome::FaultKind;
+use crate::status::{HeldUp, HeldUpBy};
 
 const PARTITION: &[&str] = &["pipeline", "topic", "partition"];
 
@@ -53,6 +55,16 @@ pub struct Metrics {
     pub outputs: IntCounterVec,
     /// Lanes that wait after a `pause` failure.
     pub paused_lanes: IntGaugeVec,
+    /// Keys of which messages wait for an earlier one.
+    pub waiting_keys: IntGaugeVec,
+    /// Messages in memory that wait for an earlier one of their key.
+    pub waiting_messages: IntGaugeVec,
+    /// How long the key that has waited longest has done so.
+    pub longest_wait: GaugeVec,
+    /// Messages put behind an earlier one of their key, in a retry tier.
+    pub put_behind: IntCounterVec,
+    /// How long a partition's commit has stood still, and why.
+    pub held_up: GaugeVec,
     /// Failed calls to the log that are tried again.
     pub log_errors: IntCounterVec,
     /// Commits acknowledged.
@@ -189,6 +201,41 @@ impl Metrics {
                 "Lanes that wait after a `pause` failure of the plugin.",
                 PARTITION,
             )?,
+            waiting_keys: gauge(
+                "millstream_waiting_keys",
+                "Keys of which messages wait in memory for an earlier one that is retried.",
+                PARTITION,
+            )?,
+            waiting_messages: gauge(
+                "millstream_waiting_messages",
+                "Messages that wait in memory for an earlier one of their key that is retried.",
+                PARTITION,
+            )?,
+            longest_wait: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "millstream_longest_wait_seconds",
+                        "How long messages of a key wait in memory for an earlier one by now, of all keys the longest; 0 if none waits.",
+                    ),
+                    PARTITION,
+                )?,
+            )?,
+            put_behind: counter(
+                "millstream_put_behind_total",
+                "Messages put behind an earlier one of their key, into its retry tier, without an attempt.",
+                PARTITION,
+            )?,
+            held_up: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "millstream_held_up_seconds",
+                        "How long the commit of a source partition has stood still though there is something to commit; there only when it is longer than `held_up_after`. `reason` is what its first message waits for.",
+                    ),
+                    &["pipeline", "topic", "partition", "reason"],
+                )?,
+            )?,
             log_errors: counter(
                 "millstream_log_errors_total",
                 "Calls to the log that failed and are tried again.",
@@ -255,10 +302,17 @@ impl Metrics {
             due_lag: self.due_lag.with_label_values(&labels),
             oldest_unsettled_age: self.oldest_unsettled_age.with_label_values(&labels),
             paused_lanes: self.paused_lanes.with_label_values(&labels),
+            waiting_keys: self.waiting_keys.with_label_values(&labels),
+            waiting_messages: self.waiting_messages.with_label_values(&labels),
+            longest_wait: self.longest_wait.with_label_values(&labels),
+            put_behind: self.put_behind.with_label_values(&labels),
             commits: self.commits.with_label_values(&[pipeline]),
             pipeline: pipeline.to_owned(),
             partition: partition.clone(),
             number,
+            held_up_by: None,
+            tiers: BTreeSet::new(),
+            dead_letters: BTreeSet::new(),
             all: self.clone(),
         }
     }
@@ -297,7 +351,8 @@ impl WorkerMetrics {
     }
 }
 
-/// What a partition counts.
+/// What a partition counts. When it is given up its gauges go with it: another host tells them then, and
+/// what stayed here would be lag that nobody has. Counters stay.
 #[derive(Debug)]
 pub struct PartitionMetrics {
     /// Attempts that ended `done`.
@@ -318,12 +373,51 @@ pub struct PartitionMetrics {
     pub oldest_unsettled_age: Gauge,
     /// See [`Metrics::paused_lanes`].
     pub paused_lanes: IntGauge,
+    /// See [`Metrics::waiting_keys`].
+    pub waiting_keys: IntGauge,
+    /// See [`Metrics::waiting_messages`].
+    pub waiting_messages: IntGauge,
+    /// See [`Metrics::longest_wait`].
+    pub longest_wait: Gauge,
+    /// See [`Metrics::put_behind`].
+    pub put_behind: IntCounter,
     /// See [`Metrics::commits`].
     pub commits: IntCounter,
     pipeline: String,
     partition: Partition,
     number: String,
+    /// The reason of a standstill that was told.
+    held_up_by: Option<HeldUpBy>,
+    /// The topics of depths that were told.
+    tiers: BTreeSet<String>,
+    dead_letters: BTreeSet<String>,
     all: Metrics,
+}
+
+impl Drop for PartitionMetrics {
+    fn drop(&mut self) {
+        let labels = [self.pipeline.as_str(), &*self.partition.topic, &self.number];
+        // What was never told cannot be removed, which is as good.
+        let gauges = [&self.all.lag, &self.all.due_lag, &self.all.paused_lanes];
+        for gauge in gauges.into_iter().chain([&self.all.waiting_keys, &self.all.waiting_messages])
+        {
+            let _ = gauge.remove_label_values(&labels);
+        }
+        for gauge in [&self.all.oldest_unsettled_age, &self.all.longest_wait] {
+            let _ = gauge.remove_label_values(&labels);
+        }
+        self.held_up(None);
+        let depths = [
+            (&self.all.retry_depth, &self.tiers),
+            (&self.all.dead_letter_depth, &self.dead_letters),
+        ];
+        for (depth, topics) in depths {
+            for topic in topics {
+                let labels = [self.pipeline.as_str(), topic, &self.number];
+                let _ = depth.remove_label_values(&labels);
+            }
+        }
+    }
 }
 
 impl PartitionMetrics {
@@ -362,15 +456,38 @@ impl PartitionMetrics {
         self.all.skipped.with_label_values(&labels).inc_by(count);
     }
 
+    /// The commit stands still, or (`None`) moves.
+    pub fn held_up(&mut self, held_up: Option<&HeldUp>) {
+        let by = held_up.map(|held_up| held_up.by);
+        let series = |by: HeldUpBy| {
+            [self.pipeline.as_str(), &*self.partition.topic, &self.number, by.label()]
+        };
+        if let Some(before) = self.held_up_by.filter(|before| Some(*before) != by) {
+            let _ = self.all.held_up.remove_label_values(&series(before));
+        }
+        if let Some(held_up) = held_up {
+            #[expect(clippy::cast_precision_loss, reason = "seconds of a standstill")]
+            let seconds = held_up.seconds as f64;
+            self.all.held_up.with_label_values(&series(held_up.by)).set(seconds);
+        }
+        self.held_up_by = by;
+    }
+
     /// So many messages wait in a retry tier.
-    pub fn retry_depth(&self, tier: &str, depth: u64) {
+    pub fn retry_depth(&mut self, tier: &str, depth: u64) {
+        if !self.tiers.contains(tier) {
+            self.tiers.insert(tier.to_owned());
+        }
         let labels = [self.pipeline.as_str(), tier, &self.number];
         let depth = i64::try_from(depth).unwrap_or(i64::MAX);
         self.all.retry_depth.with_label_values(&labels).set(depth);
     }
 
     /// So many messages lie in the dead-letter topic.
-    pub fn dead_letter_depth(&self, topic: &str, depth: u64) {
+    pub fn dead_letter_depth(&mut self, topic: &str, depth: u64) {
+        if !self.dead_letters.contains(topic) {
+            self.dead_letters.insert(topic.to_owned());
+        }
         let labels = [self.pipeline.as_str(), topic, &self.number];
         let depth = i64::try_from(depth).unwrap_or(i64::MAX);
         self.all.dead_letter_depth.with_label_values(&labels).set(depth);

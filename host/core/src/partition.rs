@@ -16,7 +16,7 @@
 //! in-flight bytes and what the batches out add to them.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -37,18 +37,22 @@ use crate::log::{Batch, Consumer, Ends, Room};
 use crate::message::{EpochMs, Partition};
 use crate::metrics::PartitionMetrics;
 use crate::pipeline::{Context, PipelineError};
-use crate::pipeline_spec;
+use crate::pipeline_spec::{self, KeepOrder};
 use crate::settle::{Acknowledged, Settling};
 use crate::status::PartitionStatus;
 use crate::tiers::{Due, Tiers};
+use held_up::Standstill;
+use turns::Waiting;
 use window::Window;
 
 mod admit;
 mod commit;
 mod dispatch;
+mod held_up;
 mod outcomes;
 mod restore;
 mod trim;
+mod turns;
 mod watch_lag;
 mod window;
 
@@ -97,6 +101,10 @@ pub(crate) struct PartitionTask {
     outbox: Vec<Settling>,
     /// Which messages of the source are admitted now.
     window: Window<InHand>,
+    /// What waits for an earlier message of its key.
+    waiting: Waiting,
+    /// The lanes that wait for a turn, since when.
+    turn_waits: BTreeMap<LaneId, Instant>,
     /// What is in `outbox` is sent then, whatever else comes.
     append_at: Instant,
     /// No transaction is sent before (`exactly_once`).
@@ -127,6 +135,8 @@ pub(crate) struct PartitionTask {
     last_commits: crate::log::Commits,
     /// The next offset of the source as last acknowledged.
     committed: u64,
+    /// How long it has been that.
+    standstill: Standstill,
 }
 
 impl PartitionTask {
@@ -143,10 +153,11 @@ impl PartitionTask {
         let metrics = context.ports.metrics.partition(&context.spec.name, &partition);
         let group = context.spec.group.clone();
         let ordering = context.spec.ordering;
+        let keep_order = context.spec.retry.keep_order == KeepOrder::OfKey;
         let exactly_once = context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce;
         let window = Window::new(exactly_once.then_some(context.ranges_max));
         Self {
-            tiers: Tiers::new(&group, partition.clone(), Vec::new()),
+            tiers: Tiers::new(&group, partition.clone(), Vec::new(), keep_order),
             context,
             consumer,
             partition,
@@ -156,7 +167,7 @@ impl PartitionTask {
             mailbox,
             drain,
             source: Ledger::restore(&crate::log::Commit::default()),
-            lanes: Lanes::new(ordering),
+            lanes: Lanes::new(ordering, keep_order.then_some(|item: &InHand| item.context.turn)),
             claims: Claims::default(),
             awaiting_commit: Vec::new(),
             out: 0,
@@ -167,6 +178,8 @@ impl PartitionTask {
             outbox: Vec::new(),
             window,
             append_at: Instant::now(),
+            waiting: Waiting::default(),
+            turn_waits: BTreeMap::new(),
             transact_at: Instant::now(),
             freed: Room { messages: 0, bytes: 0 },
             output_bytes: 0,
@@ -182,6 +195,7 @@ impl PartitionTask {
             commit_at: None,
             last_commits: Vec::new(),
             committed: 0,
+            standstill: Standstill::new(Instant::now()),
         }
     }
 
@@ -196,7 +210,7 @@ impl PartitionTask {
         };
         tracing::info!(
             pipeline = %self.context.spec.name, partition = %self.partition,
-            from = restored.from, retries = self.tiers.outstanding(), "partition started"
+            from = restored.from, retries = self.tiers.outstanding.len(), "partition started"
         );
         self.status.started.store(true, Ordering::Release);
         let mut deadline: Option<Instant> = None;
@@ -292,9 +306,12 @@ impl PartitionTask {
     /// Takes what is due out of the tiers.
     fn take_due(&mut self) {
         let now = self.now();
+        let beyond = self.window.first().map(|item| item.message.offset);
+        self.tiers.admitted(beyond.unwrap_or_else(|| self.source.position()));
         while let Some(due) = self.tiers.take_due(now) {
             match due {
                 Due::Attempt(item) => self.admit(*item),
+                Due::Behind(item, tier) => self.put_behind(*item, tier),
                 Due::Unreadable(item, reason) => self.bury_unreadable(*item, reason),
                 Due::Settle(tier, offset, reason) => {
                     if reason == "superseded" {

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::intake::Intake;
 use crate::log::{Log, LogError, Room, Subscription};
 use crate::message::{Offset, Partition};
 use crate::metrics::Metrics;
-use crate::pipeline_spec::{Delivery, PipelineSpec};
+use crate::pipeline_spec::{Delivery, KeepOrder, PipelineSpec};
 use crate::plugin::Plugin;
 use crate::shutdown::Shutdown;
 use crate::status::{PipelineStatus, Trouble};
@@ -79,6 +80,8 @@ pub(crate) struct Context {
     pub(crate) status: Arc<PipelineStatus>,
     /// How many settled ranges the log's commit metadata has room for.
     pub(crate) ranges_max: usize,
+    /// Whether the run ends by itself when nothing is due.
+    pub(crate) until_caught_up: AtomicBool,
     /// When the pipeline was assembled: its first tick.
     pub(crate) begun: Instant,
     /// How many partitions each source topic had when the pipeline started; set before intake begins.
@@ -100,6 +103,7 @@ impl Pipeline {
             queue: Arc::new(WorkQueue::default()),
             status: Arc::new(PipelineStatus::default()),
             ranges_max,
+            until_caught_up: AtomicBool::new(false),
             begun: Instant::now(),
             partitions_at_start: OnceLock::new(),
         };
@@ -118,6 +122,7 @@ impl Pipeline {
     /// When the pipeline must stop; the text says why and what to do.
     pub async fn run(self, shutdown: Shutdown, until: Until) -> Result<(), PipelineError> {
         let context = self.context;
+        context.until_caught_up.store(until == Until::CaughtUp, Ordering::Relaxed);
         let up = context.ports.metrics.up.with_label_values(&[&context.spec.name]);
         up.set(1);
         let ended = run(&context, shutdown, until).await;
@@ -153,7 +158,7 @@ async fn run(
             queue: Arc::clone(&context.queue),
             plugin: Arc::clone(&context.ports.plugin),
             outputs: Arc::clone(&outputs),
-            retry_in_place: spec.retry.in_place,
+            lane_waits: spec.retry.keep_order != KeepOrder::No,
             pipeline: spec.name.as_str().into(),
         };
         workers.spawn(worker.work(context.ports.metrics.worker(&spec.name)));

@@ -31,6 +31,10 @@ pub struct PipelineSpec {
     pub in_flight_messages: usize,
     /// The bound of bytes in flight.
     pub in_flight_bytes: usize,
+    /// How many messages of a partition wait in memory for an earlier one of their key.
+    pub waiting_messages: usize,
+    /// How many bytes of a partition do.
+    pub waiting_bytes: usize,
     /// How many plugin instances work at once.
     pub instances: usize,
     /// What happens to messages that fail.
@@ -47,6 +51,8 @@ pub struct PipelineSpec {
     /// How long outcomes are gathered before they go in one transaction (`exactly_once`); zero sends
     /// them as they come. What a log with costly transactions (Kafka) needs.
     pub transaction_interval: Duration,
+    /// How long the commit of a partition may stand still before it is told why.
+    pub held_up_after: Duration,
     /// How long a drain may take before running handlers are cancelled.
     pub drain: Duration,
 }
@@ -83,13 +89,24 @@ pub enum Ordering {
     None,
 }
 
+/// What waits while a message is retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepOrder {
+    /// Nothing: it is retried in a tier, and later messages pass it.
+    No,
+    /// Later messages of its key; it is retried in a tier (goes with order by key).
+    OfKey,
+    /// The whole partition; it is retried in place (goes with order by partition).
+    OfPartition,
+}
+
 /// What happens to messages that fail.
 #[derive(Clone, Debug)]
 pub struct RetrySpec {
     /// The delay before each further attempt; attempts at most `delays.len() + 1`.
     pub delays: Vec<Duration>,
-    /// Retried in place, its lane waiting (`ordering = "partition"`), instead of in a tier.
-    pub in_place: bool,
+    /// What waits while a message is retried.
+    pub keep_order: KeepOrder,
     /// How retry tiers are named.
     pub topic: Template,
     /// The shortest and longest wait after a `pause` failure.

@@ -18,11 +18,12 @@ use crate::headers;
 use crate::idempotency::Mark;
 use crate::in_hand::InHand;
 use crate::log::{Appended, Consumer, RecordError, TransactError, Transaction};
-use crate::message::{Partition, Record};
+use crate::message::{Partition, Record, Topic};
 use crate::outcome::{Fault, FaultKind, Outcome};
+use crate::outstanding::Progress;
 use crate::partition::Committed;
 use crate::pipeline::{Context, PipelineError};
-use crate::pipeline_spec::RetrySpec;
+use crate::pipeline_spec::{KeepOrder, RetrySpec};
 
 /// What is to become of a message that was not handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,10 @@ pub(crate) fn rule(retry: &RetrySpec, attempt: u32, outcome: &Outcome) -> Ruling
         }
         None => *next,
     };
-    if retry.in_place { Ruling::InPlace(delay) } else { Ruling::Tier(delay) }
+    match retry.keep_order {
+        KeepOrder::OfPartition => Ruling::InPlace(delay),
+        KeepOrder::OfKey | KeepOrder::No => Ruling::Tier(delay),
+    }
 }
 
 /// How a message ends here.
@@ -64,6 +68,8 @@ pub(crate) enum Ending {
     Done,
     /// Put off; the record is its copy in the tier of this delay.
     Retry(Duration),
+    /// Put behind an earlier message of its key, not attempted; the record is its copy in a tier.
+    Behind,
     /// Given up for this kind of error; the record is its dead letter.
     Dead(String),
 }
@@ -104,6 +110,32 @@ impl Settling {
     ) -> Self {
         let record = context.companion_record(&item, outcome, Some(delay));
         Self { item, ending: Ending::Retry(delay), records: vec![record], mark: None, lent: 0 }
+    }
+
+    /// A message that is put behind an earlier one of its key, into this tier.
+    pub(crate) fn behind(context: &Context, item: InHand, tier: &Topic, delay: Duration) -> Self {
+        let record = context.behind_record(&item, tier, delay);
+        Self { item, ending: Ending::Behind, records: vec![record], mark: None, lent: 0 }
+    }
+
+    /// Whether its record is a copy of it in a tier.
+    pub(crate) fn goes_on(&self) -> bool {
+        matches!(self.ending, Ending::Retry(_) | Ending::Behind)
+    }
+
+    /// How far the copy has come, if it goes on.
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        let found = self.item.provenance.as_ref();
+        let redrives = found.map_or(0, |found| found.redrive_count());
+        let attempts = self.item.context.attempt;
+        match self.ending {
+            Ending::Retry(_) => Some(Progress { redrives, attempts, waits: 0 }),
+            Ending::Behind => {
+                let waits = found.map_or(0, |found| found.waits).saturating_add(1);
+                Some(Progress { redrives, attempts: attempts.saturating_sub(1), waits })
+            }
+            Ending::Done | Ending::Dead(_) => None,
+        }
     }
 
     /// A message that becomes a dead letter.
@@ -200,7 +232,7 @@ pub(crate) async fn append(
         for (owner, result) in owners.into_iter().zip(results) {
             let Some(one) = settling.get_mut(owner) else { continue };
             match result {
-                Ok(appended) if matches!(one.ending, Ending::Retry(_)) => {
+                Ok(appended) if one.goes_on() => {
                     copies.push((owner, appended));
                 }
                 Ok(_) => {}

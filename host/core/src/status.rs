@@ -8,7 +8,82 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::message::Partition;
+use crate::message::{Offset, Partition};
+
+/// What the first message that is not settled waits for, and with it the commit of its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldUpBy {
+    /// The plugin: it is being handled.
+    Plugin,
+    /// An instance of the plugin: all of them are busy.
+    Instances,
+    /// The end of a `pause` of its lane.
+    Pause,
+    /// The delay of a retry in place.
+    Retry,
+    /// An earlier message of its key that is retried.
+    WaitingKey,
+    /// Another message with its idempotency key.
+    Claim,
+    /// The answer of the idempotency store.
+    Store,
+    /// The log's acknowledgement of what it caused.
+    Append,
+    /// The log's acknowledgement of the commit.
+    Commit,
+    /// Room: the pipeline has as much in flight as it may, or the commit can tell no more apart.
+    Bounds,
+    /// The log: it has more, and does not hand it over.
+    Fetch,
+}
+
+impl HeldUpBy {
+    /// As the metric's label has it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Plugin => "plugin",
+            Self::Instances => "instances",
+            Self::Pause => "pause",
+            Self::Retry => "retry",
+            Self::WaitingKey => "waiting_key",
+            Self::Claim => "claim",
+            Self::Store => "store",
+            Self::Append => "append",
+            Self::Commit => "commit",
+            Self::Bounds => "bounds",
+            Self::Fetch => "fetch",
+        }
+    }
+
+    /// For a person: what is waited for.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Plugin => "the plugin, which is handling it",
+            Self::Instances => "an instance of the plugin; all are busy",
+            Self::Pause => "the end of a pause that the plugin asked for",
+            Self::Retry => "its next attempt in place",
+            Self::WaitingKey => "an earlier message of its key, which is retried",
+            Self::Claim => "another message with its idempotency key",
+            Self::Store => "the idempotency store's answer",
+            Self::Append => "the log, which has not acknowledged what it caused",
+            Self::Commit => "the log, which has not acknowledged the commit",
+            Self::Bounds => "room: as much is in flight as may be",
+            Self::Fetch => "the log, which hands over nothing though it has more",
+        }
+    }
+}
+
+/// The commit of a partition stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HeldUp {
+    /// The message that holds it up, if one does.
+    pub offset: Option<Offset>,
+    /// What is waited for.
+    pub by: HeldUpBy,
+    /// For how long the commit has stood still by now, in whole seconds.
+    pub seconds: u64,
+}
 
 /// One assigned source partition.
 #[derive(Debug, Default)]
@@ -23,8 +98,12 @@ pub struct PartitionStatus {
     pub in_flight: AtomicUsize,
     /// Retries outstanding.
     pub retries: AtomicUsize,
-    /// Lanes waiting after a `pause`, for a retry in place, or for another message's claim.
+    /// Lanes waiting after a `pause`, for a retry, or for another message's claim.
     pub waiting_lanes: AtomicUsize,
+    /// Messages waiting in memory for an earlier one of their key.
+    pub waiting_messages: AtomicUsize,
+    /// Why its commit stands still, if it does.
+    pub held_up: Mutex<Option<HeldUp>>,
     /// The number of the last look at the log's ends at which nothing was due.
     pub caught_up_at: AtomicU64,
     /// Its retry tiers, once they are known.
@@ -92,6 +171,10 @@ pub struct PartitionReport {
     pub retries: usize,
     /// See [`PartitionStatus::waiting_lanes`].
     pub waiting_lanes: usize,
+    /// See [`PartitionStatus::waiting_messages`].
+    pub waiting_messages: usize,
+    /// See [`PartitionStatus::held_up`].
+    pub held_up: Option<HeldUp>,
 }
 
 impl PipelineStatus {
@@ -139,6 +222,8 @@ impl PipelineStatus {
                 in_flight: status.in_flight.load(Ordering::Relaxed),
                 retries: status.retries.load(Ordering::Relaxed),
                 waiting_lanes: status.waiting_lanes.load(Ordering::Relaxed),
+                waiting_messages: status.waiting_messages.load(Ordering::Relaxed),
+                held_up: *status.held_up.lock().unwrap_or_else(PoisonError::into_inner),
             })
             .collect();
         let starting = partitions.iter().find(|partition| !partition.started);

@@ -6,29 +6,23 @@
 //! Invariants:
 //! - due = append time + the tier's delay, so a tier's messages become due in offset order and only
 //!   its head is looked at; a clock that jumps makes nobody wait longer than the delay;
-//! - outstanding retries are indexed by turn: a crash between writing to a tier and committing, or an
-//!   answer that was lost, leaves several copies of a message; the one that has come farthest is
-//!   current, the others settle unattempted, also when the current one has ended before they are due
-//!   (else one succeeds and the other dies: a dead letter of a handled message);
-//! - of copies in one tier that have come equally far the last is current: the others are due before it,
-//!   so when it is taken they are settled, also those that only the log knows of. Were it the first, a
-//!   crash would leave the others to a next owner that cannot tell that their message was attempted;
-//! - no copy is taken while one of its message is being written: only the answer tells which counts;
+//! - of several copies of a message one counts, and where order is kept a retry that is due while an
+//!   earlier message of its key is outstanding is put behind that one, in its tier (`outstanding`);
+//! - where order is kept, a retry is not taken before the source was read up to its turn: what the last owner
+//!   kept in memory before it is in its lane then;
 //! - a message of another group is never handled; what cannot be understood becomes a dead letter.
 //!
 //! Limits: per tier `work_max` messages are in work, and [`HELD_MESSAGES_MAX`] messages or [`HELD_BYTES_MAX`] bytes are held or in work
-//! before its reading pauses; the index has one entry of about 40 bytes for each retry in the tiers.
+//! before its reading pauses.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::VecDeque;
 use std::time::Duration;
-
-use rustc_hash::FxHasher;
 
 use crate::headers::{self, CompanionHeaders};
 use crate::in_hand::{InHand, ReadFrom};
 use crate::ledger::{Delivery, Ledger};
 use crate::message::{EpochMs, Message, Offset, Partition};
+use crate::outstanding::{First, Outstanding, Progress};
 use crate::plugin::AttemptContext;
 
 /// A tier with so many messages held or in work is paused, and resumed at half of it.
@@ -36,31 +30,6 @@ pub const HELD_MESSAGES_MAX: usize = 256;
 
 /// A tier with so many bytes held is paused, and resumed at half of it.
 pub const HELD_BYTES_MAX: usize = 4 << 20;
-
-/// How far a copy of a message has come. Larger is later: redrives first, then attempts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Progress {
-    /// How often it was redriven.
-    pub redrives: u32,
-    /// How many attempts were made since.
-    pub attempts: u32,
-}
-
-/// Where a copy stands: tier and offset.
-type Place = (usize, Offset);
-
-/// The copies of one message that are known and not settled.
-#[derive(Debug)]
-struct Copies {
-    /// How far the message has come.
-    progress: Progress,
-    /// The copy that counts; `None` once it has ended.
-    current: Option<Place>,
-    /// Whether the current one was taken.
-    taken: bool,
-    /// The others, to be settled unattempted.
-    others: Vec<Place>,
-}
 
 /// A message of a tier, understood or not.
 #[derive(Debug)]
@@ -78,6 +47,8 @@ pub enum Arrived {
 pub enum Due {
     /// Attempt it.
     Attempt(Box<InHand>),
+    /// Put it behind an earlier message of its key, into the tier of this number.
+    Behind(Box<InHand>, usize),
     /// Make it a dead letter, for this reason.
     Unreadable(Box<InHand>, String),
     /// Settle it in the tier's ledger without an attempt, for this reason.
@@ -152,21 +123,21 @@ pub struct Tiers {
     group: String,
     source: Partition,
     tiers: Vec<Tier>,
-    copies: HashMap<Offset, Copies, BuildHasherDefault<FxHasher>>,
-    /// Turns of which a copy is on its way to a tier.
-    writing: HashSet<Offset, BuildHasherDefault<FxHasher>>,
+    /// Which retries there are.
+    pub outstanding: Outstanding,
+    /// Messages of the source from here on may not be in the lanes yet.
+    admitted: Offset,
+    /// From here on the source had nothing when its retries were restored.
+    high: Offset,
+    keep_order: bool,
 }
 
 impl Tiers {
     /// The tiers of `source`, as they were found.
-    pub fn new(group: &str, source: Partition, tiers: Vec<Tier>) -> Self {
-        Self {
-            group: group.to_owned(),
-            source,
-            tiers,
-            copies: HashMap::default(),
-            writing: HashSet::default(),
-        }
+    pub fn new(group: &str, source: Partition, tiers: Vec<Tier>, keep_order: bool) -> Self {
+        let outstanding = Outstanding::new(keep_order);
+        let (admitted, high) = (0, 0);
+        Self { group: group.to_owned(), source, tiers, outstanding, admitted, high, keep_order }
     }
 
     /// Every tier.
@@ -184,65 +155,6 @@ impl Tiers {
         self.tiers.iter().position(|tier| &*tier.partition.topic == topic)
     }
 
-    /// Notes a copy that was seen or written. The one that has come farthest is current; of equal ones
-    /// in a tier the last, unless an earlier one was taken before it was known.
-    pub fn note(&mut self, turn: Offset, progress: Progress, tier: usize, offset: Offset) {
-        let place = (tier, offset);
-        let Some(copies) = self.copies.get_mut(&turn) else {
-            let copies =
-                Copies { progress, current: Some(place), taken: false, others: Vec::new() };
-            self.copies.insert(turn, copies);
-            return;
-        };
-        if copies.current == Some(place) || copies.others.contains(&place) {
-            return;
-        }
-        let is_later_twin = progress == copies.progress
-            && !copies.taken
-            && copies.current.is_some_and(|(other, earlier)| other == tier && earlier < offset);
-        if progress > copies.progress || is_later_twin {
-            copies.progress = progress;
-            copies.taken = false;
-            copies.others.extend(copies.current.replace(place));
-        } else {
-            copies.others.push(place);
-        }
-    }
-
-    /// A copy of this message is on its way to a tier; until [`Tiers::written`] none is taken.
-    pub fn writing(&mut self, turn: Offset) {
-        self.writing.insert(turn);
-    }
-
-    /// The log has answered for it.
-    pub fn written(&mut self, turn: Offset) {
-        self.writing.remove(&turn);
-    }
-
-    /// The copy that was read from here is settled: it is outstanding no more.
-    pub fn left(&mut self, turn: Offset, read_from: ReadFrom) {
-        let ReadFrom::Tier { tier, offset } = read_from else { return };
-        let Some(copies) = self.copies.get_mut(&turn) else { return };
-        let place = (tier, offset);
-        if copies.current == Some(place) {
-            copies.current = None;
-        }
-        copies.others.retain(|other| *other != place);
-        if copies.current.is_none() && copies.others.is_empty() {
-            self.copies.remove(&turn);
-        }
-    }
-
-    /// The turns of all outstanding retries, in no order.
-    pub fn turns(&self) -> impl Iterator<Item = Offset> + '_ {
-        self.copies.keys().copied()
-    }
-
-    /// How many retries are outstanding.
-    pub fn outstanding(&self) -> usize {
-        self.copies.len()
-    }
-
     /// Notes the copy in a message that a tier has, without taking it in hand. One that is settled counts
     /// no more: it will not be handed over again, and must not supersede another.
     pub fn index(&mut self, tier: usize, message: &Message) {
@@ -250,7 +162,8 @@ impl Tiers {
             return;
         }
         if let Belongs::Ours(found) = belongs(&self.group, &self.source, message) {
-            self.note(found.turn, progress(&found), tier, message.offset);
+            let place = (tier, message.offset);
+            self.outstanding.note(found.turn, message.key.as_ref(), progress(&found), place);
         }
     }
 
@@ -279,8 +192,8 @@ impl Tiers {
         if let Some(Held { arrived: Arrived::Retry(item), .. }) = tier.held.back()
             && let Some(found) = &item.provenance
         {
-            let (turn, progress) = (found.turn, progress(found));
-            self.note(turn, progress, number, offset);
+            let (key, place) = (item.message.key.as_ref(), (number, offset));
+            self.outstanding.note(found.turn, key, progress(found), place);
         }
     }
 
@@ -296,12 +209,34 @@ impl Tiers {
         tiers
             .filter(|(_, tier)| tier.in_work < tier.work_max)
             .filter_map(|(number, tier)| Some((number, tier.held.front()?)))
-            .filter(|(_, held)| !self.is_written(held))
+            .filter(|(_, held)| !self.is_written(held) && !self.is_early(held))
+    }
+
+    /// The source of a partition that is taken over ends here.
+    pub fn restored(&mut self, high: Offset) {
+        self.high = high;
+    }
+
+    /// Messages of the source below this are in the lanes, or have ended.
+    pub fn admitted(&mut self, below: Offset) {
+        self.admitted = below;
+    }
+
+    /// Whether an earlier message of its key may still be in the source: the last owner kept it in memory,
+    /// and put this one behind it.
+    fn is_early(&self, held: &Held) -> bool {
+        let Arrived::Retry(item) = &held.arrived else { return false };
+        let turn = item.context.turn;
+        self.keep_order
+            && item.message.key.is_some()
+            && turn >= self.admitted
+            // A turn beyond the source's end is a stranger's: it would wait for ever.
+            && turn < self.high
     }
 
     fn is_written(&self, held: &Held) -> bool {
         match &held.arrived {
-            Arrived::Retry(item) => self.writing.contains(&item.context.turn),
+            Arrived::Retry(item) => self.outstanding.is_written(item.context.turn),
             Arrived::Unreadable(..) | Arrived::OtherGroup(_) => false,
         }
     }
@@ -320,18 +255,18 @@ impl Tiers {
             Arrived::OtherGroup(offset) => Due::Settle(number, offset, "other_group"),
             Arrived::Unreadable(item, reason) => Due::Unreadable(item, reason),
             Arrived::Retry(item) => {
-                let turn = item.context.turn;
-                let place = Some((number, held.offset));
-                match self.copies.get_mut(&turn) {
-                    Some(copies) if copies.current != place => {
-                        self.left(turn, item.read_from);
-                        self.gave_back(item.read_from);
-                        Due::Settle(number, held.offset, "superseded")
-                    }
-                    copies => {
-                        copies.into_iter().for_each(|copies| copies.taken = true);
-                        Due::Attempt(item)
-                    }
+                let (turn, place) = (item.context.turn, (number, held.offset));
+                let key = item.message.key.as_ref();
+                if !self.outstanding.is_current(turn, place) {
+                    self.outstanding.left(turn, key, item.read_from);
+                    self.gave_back(item.read_from);
+                    return Some(Due::Settle(number, held.offset, "superseded"));
+                }
+                let before = self.outstanding.before(key, turn);
+                self.outstanding.take(turn);
+                match before {
+                    Some(First::InTier(tier)) => Due::Behind(item, tier),
+                    Some(First::InHand) | None => Due::Attempt(item),
                 }
             }
         })
@@ -340,7 +275,7 @@ impl Tiers {
 
 /// How far the copy with these headers has come.
 pub fn progress(found: &CompanionHeaders) -> Progress {
-    Progress { redrives: found.redrive_count(), attempts: found.attempt }
+    Progress { redrives: found.redrive_count(), attempts: found.attempt, waits: found.waits }
 }
 
 /// What a message in one of our tiers is.
@@ -409,6 +344,7 @@ fn arrive(group: &str, source: &Partition, tier: usize, message: Message, made: 
         provenance,
         key: None,
         size_bytes,
+        waits: false,
         pauses: 0,
         refused: None,
     });

@@ -16,7 +16,7 @@ use millstream_core::names::Template;
 use millstream_core::outcome::{Destination, Outcome, Output};
 use millstream_core::pipeline::{Pipeline, Ports, Until};
 use millstream_core::pipeline_spec::{
-    DeadLetterSpec, Delivery, Ordering, PipelineSpec, RetrySpec, Start,
+    DeadLetterSpec, Delivery, KeepOrder, Ordering, PipelineSpec, RetrySpec, Start,
 };
 use millstream_core::plugin::{AttemptContext, Instance, Plugin, PluginError, PluginIdentity};
 use millstream_core::shutdown::{Shutdown, Trigger};
@@ -167,10 +167,12 @@ fn spec() -> PipelineSpec {
         ordering: Ordering::None,
         in_flight_messages: 1_000,
         in_flight_bytes: 1 << 20,
+        waiting_messages: 1000,
+        waiting_bytes: 1 << 20,
         instances: 2,
         retry: RetrySpec {
             delays: vec![Duration::from_millis(20)],
-            in_place: false,
+            keep_order: KeepOrder::No,
             topic: template("{topic}.retry.{delay}", true),
             pause_min: Duration::from_millis(1),
             pause_max: Duration::from_millis(100),
@@ -179,6 +181,7 @@ fn spec() -> PipelineSpec {
         idempotency: None,
         commit_interval: Duration::from_millis(10),
         commit_refresh: Duration::from_secs(86_400),
+        held_up_after: Duration::from_secs(60),
         transaction_interval: Duration::ZERO,
         drain: Duration::from_secs(5),
     }
@@ -209,7 +212,7 @@ async fn at_most_once_loses_nothing_while_nobody_dies() {
     world.produce(0, ["a", "b", "c"].map(str::to_owned)).await;
     let mut in_place =
         PipelineSpec { delivery: Delivery::AtMostOnce, ordering: Ordering::Partition, ..spec() };
-    in_place.retry.in_place = true;
+    in_place.retry.keep_order = KeepOrder::OfPartition;
     in_place.retry.delays = vec![Duration::from_millis(300)];
     let handler: Handler = Arc::new(|value, attempt| match (value, attempt) {
         ("a", 1) => retry(),
@@ -226,7 +229,7 @@ async fn a_partition_that_waits_does_not_starve_the_others_by_bytes() {
     world.produce(0, (0..200).map(large)).await;
     world.produce(1, (0..9).map(|n| format!("small-{n}"))).await;
     let mut in_place = PipelineSpec { ordering: Ordering::Partition, ..spec() };
-    in_place.retry.in_place = true;
+    in_place.retry.keep_order = KeepOrder::OfPartition;
     in_place.retry.delays = vec![Duration::from_secs(600)];
     let handler: Handler =
         Arc::new(

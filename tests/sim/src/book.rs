@@ -24,6 +24,8 @@ pub(crate) struct Carrier {
     pub(crate) offset: Offset,
     /// Attempts made, as written there; 0 at the source.
     pub(crate) attempts: u32,
+    /// How often it was put behind an earlier message since the last attempt.
+    pub(crate) waits: u32,
     pub(crate) writer: Option<HostId>,
     /// When it became readable.
     pub(crate) written: Duration,

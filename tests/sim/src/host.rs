@@ -15,10 +15,8 @@ use tokio::time::Instant;
 
 use crate::handler::ScriptedPlugin;
 use crate::history::History;
+use crate::planted::Bug;
 use crate::scenario::Scenario;
-
-/// Puts a broken log between the core and the simulated one, to see that the checks find it.
-pub type Plant = Arc<dyn Fn(Arc<dyn Log>) -> Arc<dyn Log> + Send + Sync>;
 
 /// How long a stop may take beyond the drain deadline: commits and releases under way.
 pub const STOP_SLACK: Duration = Duration::from_secs(90);
@@ -45,8 +43,8 @@ pub struct World {
     pub cluster: SimCluster,
     /// The history.
     pub history: Arc<History>,
-    /// A broken log, if the checks are to be tested.
-    pub plant: Option<Plant>,
+    /// A planted bug, if the checks are to be tested.
+    pub bug: Option<Bug>,
 }
 
 /// How a life ended.
@@ -110,10 +108,12 @@ async fn life(world: &World, orders: &mut watch::Receiver<Order>, draw: &mut Dra
     let skew = Duration::from_millis(draw.below(3_000));
     world.history.book().skews.insert(id, skew);
     let store = Arc::new(log.clone());
-    let log: Arc<dyn Log> = match &world.plant {
-        Some(plant) => plant(Arc::new(log)),
-        None => Arc::new(log),
-    };
+    let mut log: Arc<dyn Log> = Arc::new(log);
+    let mut spec = world.scenario.spec.clone();
+    if let Some(bug) = world.bug {
+        log = bug.between(log);
+        bug.spec(&mut spec);
+    }
     let metrics = match Metrics::new(&prometheus::Registry::new()) {
         Ok(metrics) => metrics,
         Err(error) => {
@@ -128,7 +128,7 @@ async fn life(world: &World, orders: &mut watch::Receiver<Order>, draw: &mut Dra
         clock: Arc::new(world.cluster.clock(skew)),
         metrics,
     };
-    let root = Pipeline::new(world.scenario.spec.clone(), ports).run(shutdown, Until::Shutdown);
+    let root = Pipeline::new(spec, ports).run(shutdown, Until::Shutdown);
     let polls_left = (by_polls && !calm).then_some(polls);
     let root = DropAfter { root: Some(Box::pin(root)), polls_left };
     let end = live(world, orders, trigger, root, id).await;

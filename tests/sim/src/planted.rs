@@ -1,8 +1,10 @@
-//! Planted bugs: logs that break a promise between the core and the cluster. They show that the
-//! checks bite: each must be found within a stated number of seeds.
+//! Planted bugs: logs that break a promise between the core and the cluster, and a core that was told
+//! something else than the checks. They show that the checks bite: each must be found within a stated number
+//! of seeds.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,8 +13,7 @@ use millstream_core::log::{
     Subscription, TopicSpec, TransactError, Transaction,
 };
 use millstream_core::message::{Offset, Partition, Record};
-
-use crate::host::Plant;
+use millstream_core::pipeline_spec::{KeepOrder, PipelineSpec};
 
 /// Which promise is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +26,35 @@ pub enum Bug {
     SwapsNeighbours,
     /// Retry copies say that one attempt was made, however many there were.
     ForgetsAttempts,
+    /// One transaction in seven writes its records twice.
+    WritesTwice,
+    /// One commit in seven is one that came before the last.
+    CommitsGoBack,
+    /// Later messages of a key pass one that is retried.
+    KeepsNoOrder,
+    /// A message that is out of attempts is attempted once more.
+    AttemptsOneMore,
+    /// Ten times as many messages as agreed are taken in hand.
+    TakesTooMany,
 }
 
 impl Bug {
-    /// Puts the bug between core and cluster.
-    pub fn plant(self) -> Plant {
-        Arc::new(move |log| Arc::new(BrokenLog { log, bug: self, appends: Arc::default() }))
+    /// What the bug puts between core and cluster.
+    pub fn between(self, log: Arc<dyn Log>) -> Arc<dyn Log> {
+        Arc::new(BrokenLog { log, bug: self, calls: Arc::default() })
+    }
+
+    /// What the core is told instead of what was drawn.
+    pub fn spec(self, spec: &mut PipelineSpec) {
+        match self {
+            Self::KeepsNoOrder => spec.retry.keep_order = KeepOrder::No,
+            Self::AttemptsOneMore => spec.retry.delays.extend(spec.retry.delays.last().copied()),
+            Self::TakesTooMany => {
+                spec.in_flight_messages *= 10;
+                spec.in_flight_bytes *= 10;
+            }
+            _ => {}
+        }
     }
 
     fn records(self, records: &mut [Record]) {
@@ -69,17 +93,20 @@ impl Bug {
 struct BrokenLog {
     log: Arc<dyn Log>,
     bug: Bug,
-    appends: Arc<AtomicU64>,
+    calls: Arc<AtomicU64>,
 }
 
 struct BrokenConsumer {
     consumer: Arc<dyn Consumer>,
     bug: Bug,
-    appends: Arc<AtomicU64>,
+    calls: Arc<AtomicU64>,
+    /// The last commits.
+    last: Mutex<VecDeque<Commits>>,
 }
 
-fn is_dropped(bug: Bug, appends: &AtomicU64) -> bool {
-    bug == Bug::DropsAppends && appends.fetch_add(1, Ordering::Relaxed) % 7 == 6
+/// Whether this call is one of those that go wrong.
+fn goes_wrong(calls: &AtomicU64) -> bool {
+    calls.fetch_add(1, Ordering::Relaxed) % 7 == 6
 }
 
 #[async_trait]
@@ -106,7 +133,7 @@ impl Log for BrokenLog {
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
         let mut records: Vec<Record> = records.iter().copied().cloned().collect();
         self.bug.records(&mut records);
-        if is_dropped(self.bug, &self.appends) {
+        if self.bug == Bug::DropsAppends && goes_wrong(&self.calls) {
             let nowhere = |r: &Record| Appended { partition: r.partition.unwrap_or(0), offset: 0 };
             return Ok(records.iter().map(nowhere).map(Ok).collect());
         }
@@ -140,7 +167,8 @@ impl Log for BrokenLog {
 
     async fn consumer(&self, subscription: Subscription) -> Result<Arc<dyn Consumer>, LogError> {
         let consumer = self.log.consumer(subscription).await?;
-        Ok(Arc::new(BrokenConsumer { consumer, bug: self.bug, appends: self.appends.clone() }))
+        let (bug, calls, last) = (self.bug, self.calls.clone(), Mutex::default());
+        Ok(Arc::new(BrokenConsumer { consumer, bug, calls, last }))
     }
 }
 
@@ -172,6 +200,16 @@ impl Consumer for BrokenConsumer {
 
     async fn commit(&self, mut commits: Commits) -> Result<(), LogError> {
         self.bug.commits(&mut commits);
+        if self.bug == Bug::CommitsGoBack {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            last.push_back(commits.clone());
+            if goes_wrong(&self.calls) {
+                commits = last.front().cloned().unwrap_or_default();
+            }
+            if last.len() > 2 {
+                last.pop_front();
+            }
+        }
         self.consumer.commit(commits).await
     }
 
@@ -179,8 +217,12 @@ impl Consumer for BrokenConsumer {
         let mut transaction = Arc::unwrap_or_clone(transaction);
         self.bug.records(&mut transaction.records);
         self.bug.commits(&mut transaction.commits);
-        if is_dropped(self.bug, &self.appends) {
-            transaction.records.clear();
+        match self.bug {
+            Bug::DropsAppends if goes_wrong(&self.calls) => transaction.records.clear(),
+            Bug::WritesTwice if goes_wrong(&self.calls) => {
+                transaction.records.extend_from_within(..);
+            }
+            _ => {}
         }
         self.consumer.transact(Arc::new(transaction)).await
     }

@@ -11,7 +11,8 @@ use millstream_core::log::TopicSpec;
 use millstream_core::message::Topic;
 use millstream_core::names::Template;
 use millstream_core::pipeline_spec::{
-    DeadLetterSpec, Delivery, IdempotencySpec, MissingKey, Ordering, PipelineSpec, RetrySpec, Start,
+    DeadLetterSpec, Delivery, IdempotencySpec, KeepOrder, MissingKey, Ordering, PipelineSpec,
+    RetrySpec, Start,
 };
 use millstream_log_simulated::{Draw, Faults};
 
@@ -121,6 +122,11 @@ impl Scenario {
         for name in spec.outputs.values() {
             topics.push(topic(name, 2, OUTPUT_BYTES_MAX));
         }
+        let metadata_bytes = match draw.chance(250) {
+            true => draw.count(48, 300),
+            false => 4096,
+        };
+        let spec = draw_waiting(&mut draw, spec);
         let settles_within = settles_within(&spec, &messages);
         Self {
             seed,
@@ -139,10 +145,7 @@ impl Scenario {
             crashes,
             rough: Duration::from_millis(rough_ms),
             settles_within,
-            commit_metadata_bytes_max: match draw.chance(250) {
-                true => draw.count(48, 300),
-                false => 4096,
-            },
+            commit_metadata_bytes_max: metadata_bytes,
             spec,
         }
     }
@@ -243,7 +246,10 @@ fn draw_spec(draw: &mut Draw, sources: &[TopicSpec]) -> PipelineSpec {
         1 | 2 => Ordering::Key,
         _ => Ordering::None,
     };
-    let in_place = ordering == Ordering::Partition && draw.chance(800);
+    let keep_order = match ordering {
+        Ordering::Partition if draw.chance(800) => KeepOrder::OfPartition,
+        _ => KeepOrder::No,
+    };
     let mut delays: Vec<Duration> = (0..draw.below(4)).map(|_| millis(draw, 5, 2_500)).collect();
     delays.sort();
     // The same delay twice is one tier that a message passes twice.
@@ -268,10 +274,12 @@ fn draw_spec(draw: &mut Draw, sources: &[TopicSpec]) -> PipelineSpec {
         ordering,
         in_flight_messages: draw.count(1, 64),
         in_flight_bytes: *draw.pick(&[1_000, 5_000, 40_000, 1_000_000]).unwrap_or(&1_000_000),
+        waiting_messages: 0,
+        waiting_bytes: 0,
         instances: draw.count(1, 4),
         retry: RetrySpec {
             delays,
-            in_place,
+            keep_order,
             topic: template("{topic}.retry.{delay}", true),
             pause_min: millis(draw, 5, 50),
             pause_max: millis(draw, 100, 1_500),
@@ -280,6 +288,7 @@ fn draw_spec(draw: &mut Draw, sources: &[TopicSpec]) -> PipelineSpec {
         idempotency: draw_idempotency(draw),
         commit_interval: millis(draw, 1, 800),
         commit_refresh: Duration::from_secs(2),
+        held_up_after: Duration::from_secs(60),
         transaction_interval: match draw.chance(500) {
             true => Duration::ZERO,
             false => millis(draw, 1, 300),
@@ -300,6 +309,16 @@ fn draw_idempotency(draw: &mut Draw) -> Option<IdempotencySpec> {
     wanted.then_some(IdempotencySpec { key, ttl, missing })
 }
 
+/// Whether order is kept across retries, and what may wait in memory then.
+fn draw_waiting(draw: &mut Draw, mut spec: PipelineSpec) -> PipelineSpec {
+    if spec.ordering == Ordering::Key && draw.chance(700) {
+        spec.retry.keep_order = KeepOrder::OfKey;
+    }
+    spec.waiting_messages = *draw.pick(&[0, 1, 3, 1_000]).unwrap_or(&0);
+    spec.waiting_bytes = *draw.pick(&[0, 800, 1_000_000]).unwrap_or(&0);
+    spec
+}
+
 /// What everything takes one after the other, and the waits for hosts and members that are gone.
 fn settles_within(spec: &PipelineSpec, messages: &[(Duration, Facts)]) -> Duration {
     let delays: Duration = spec.retry.delays.iter().sum();
@@ -309,5 +328,8 @@ fn settles_within(spec: &PipelineSpec, messages: &[(Duration, Facts)]) -> Durati
         delays + Duration::from_millis(acts * 4) + spec.retry.pause_max * script.pauses
     };
     let all: Duration = messages.iter().map(|(_, facts)| one(facts)).sum();
-    all * 2 + Duration::from_secs(240)
+    // What is put behind another waits for a tier's delay once more than it has to.
+    let longest = spec.retry.delays.iter().max().copied().unwrap_or_default();
+    let behind = longest * u32::try_from(messages.len()).unwrap_or(u32::MAX);
+    all * 2 + behind + Duration::from_secs(240)
 }

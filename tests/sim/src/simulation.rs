@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_core::pipeline_spec::KeepOrder;
 use millstream_log_simulated::{Draw, Faults, Patience, SimCluster};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::history::History;
-use crate::host::{Order, Plant, World, host};
+use crate::host::{Order, World, host};
+use crate::planted::Bug;
 use crate::scenario::{Scenario, Trouble};
 
 /// More calls to the log than this mean that the core goes in circles.
@@ -43,8 +45,8 @@ pub struct Report {
 /// What a simulation is to do beside what its seed says.
 #[derive(Clone, Default)]
 pub struct Options {
-    /// A broken log between core and cluster.
-    pub plant: Option<Plant>,
+    /// A planted bug.
+    pub bug: Option<Bug>,
     /// Keep the whole trace.
     pub keep_trace: bool,
     /// Promises that are not looked at, by how they begin: to see past a known failure.
@@ -83,7 +85,7 @@ async fn run(scenario: Arc<Scenario>, options: &Options) -> Report {
         scenario: scenario.clone(),
         cluster: cluster.clone(),
         history: history.clone(),
-        plant: options.plant.clone(),
+        bug: options.bug,
     };
     let mut hosts = JoinSet::new();
     let mut orders = Vec::new();
@@ -249,7 +251,14 @@ fn drawn(scenario: &Scenario) -> String {
         "{:?}, order {:?}{}, {} messages, {} hosts, {} in flight of {} bytes, {} instances, delays {:?}, idempotency {:?}, commit every {:?}, drain {:?}, metadata {} bytes, faults {:?}, crashes {:?}",
         spec.delivery,
         spec.ordering,
-        if spec.retry.in_place { " retried in place" } else { "" },
+        match spec.retry.keep_order {
+            KeepOrder::OfPartition => " retried in place".to_owned(),
+            KeepOrder::OfKey => format!(
+                " kept ({} messages of {} bytes may wait)",
+                spec.waiting_messages, spec.waiting_bytes
+            ),
+            KeepOrder::No => String::new(),
+        },
         scenario.messages.len(),
         scenario.hosts,
         spec.in_flight_messages,

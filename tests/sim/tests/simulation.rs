@@ -56,10 +56,9 @@ fn the_same_seed_gives_the_same_history() {
 
 /// A planted bug shows within so many seeds, as one of these broken promises.
 fn is_found(bug: Bug, seeds: u64, promises: &[&str]) {
-    let plant = Some(bug.plant());
     // The wrong tier of a retry that forgot its count would be seen first.
     let ignored = vec!["a retry takes the tier of its delay".to_owned()];
-    let options = Options { plant, ignored, ..Options::default() };
+    let options = Options { bug: Some(bug), ignored, ..Options::default() };
     let found: Vec<String> = (0..seeds).filter_map(|seed| run(seed, &options).violation).collect();
     let expected = |violation: &String| promises.iter().any(|p| violation.starts_with(p));
     assert!(found.iter().any(expected), "{bug:?} was not found in {seeds} seeds, but: {found:?}");
@@ -91,4 +90,29 @@ fn a_forgotten_attempt_count_is_found_within_30_seeds() {
     let promises =
         ["attempts are not repeated", "attempts are never forgotten", "what is retried has failed"];
     is_found(Bug::ForgetsAttempts, 30, &promises);
+}
+
+#[test]
+fn records_that_a_transaction_writes_twice_are_found_within_20_seeds() {
+    is_found(Bug::WritesTwice, 20, &["exactly once"]);
+}
+
+#[test]
+fn a_commit_that_goes_back_is_found_within_10_seeds() {
+    is_found(Bug::CommitsGoBack, 10, &["commits never go back"]);
+}
+
+#[test]
+fn a_message_that_passes_a_retried_one_of_its_key_is_found_within_20_seeds() {
+    is_found(Bug::KeepsNoOrder, 20, &["a message waits for the earlier ones of its key"]);
+}
+
+#[test]
+fn an_attempt_too_many_is_found_within_20_seeds() {
+    is_found(Bug::AttemptsOneMore, 20, &["attempts are bounded", "what is retried has failed"]);
+}
+
+#[test]
+fn too_many_messages_in_hand_are_found_within_20_seeds() {
+    is_found(Bug::TakesTooMany, 20, &["what is in flight is bounded"]);
 }

@@ -155,10 +155,12 @@ fn spec() -> PipelineSpec {
         ordering: Ordering::Key,
         in_flight_messages: 10,
         in_flight_bytes: 1 << 20,
+        waiting_messages: 1000,
+        waiting_bytes: 1 << 20,
         instances: 1,
         retry: RetrySpec {
             delays: vec![Duration::from_secs(5)],
-            in_place: false,
+            keep_order: KeepOrder::No,
             topic: Template::new("{topic}.retry.{delay}", true).unwrap(),
             pause_min: Duration::from_secs(1),
             pause_max: Duration::from_secs(1),
@@ -170,6 +172,7 @@ fn spec() -> PipelineSpec {
         idempotency: None,
         commit_interval: Duration::from_secs(1),
         commit_refresh: Duration::from_secs(86_400),
+        held_up_after: Duration::from_secs(60),
         transaction_interval: Duration::ZERO,
         drain: Duration::from_secs(1),
     }

@@ -3,8 +3,10 @@ use crate::lane::Lanes;
 use crate::pipeline_spec::Ordering;
 
 fn lanes(count: u64) -> Vec<LaneId> {
-    let mut lanes = Lanes::new(Ordering::None);
-    (0..count).for_each(|n| lanes.push(None, n));
+    let mut lanes = Lanes::new(Ordering::None, None);
+    for n in 0..count {
+        lanes.push(None, n);
+    }
     std::iter::from_fn(|| lanes.next_ready()).collect()
 }
 

@@ -16,6 +16,7 @@ fn found() -> impl Strategy<Value = CompanionHeaders> {
             origin_group: origin.4.into(),
             turn,
             attempt,
+            waits: 3,
             tier: Some("5s".into()),
             first_failed: Some(1),
             last_failed: None,

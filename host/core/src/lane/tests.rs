@@ -10,7 +10,7 @@ fn key(n: u8) -> Bytes {
 
 #[test]
 fn keys_do_not_wait_for_one_another() {
-    let mut lanes = Lanes::new(Ordering::Key);
+    let mut lanes = Lanes::new(Ordering::Key, None);
     lanes.push(Some(&key(1)), "a1");
     lanes.push(Some(&key(2)), "b1");
     let first = lanes.next_ready().expect("two lanes are ready");
@@ -20,7 +20,7 @@ fn keys_do_not_wait_for_one_another() {
 
 #[test]
 fn a_busy_lane_gives_nothing_to_a_second_worker() {
-    let mut lanes = Lanes::new(Ordering::Partition);
+    let mut lanes = Lanes::new(Ordering::Partition, None);
     lanes.push(None, 1);
     let lane = lanes.next_ready().expect("ready");
     assert_eq!(lanes.pop(lane), Some(1));
@@ -34,7 +34,7 @@ fn a_busy_lane_gives_nothing_to_a_second_worker() {
 #[test]
 fn without_order_or_key_no_message_waits_for_another() {
     for (ordering, message_key) in [(Ordering::None, Some(key(1))), (Ordering::Key, None)] {
-        let mut lanes = Lanes::new(ordering);
+        let mut lanes = Lanes::new(ordering, None);
         lanes.push(message_key.as_ref(), 1);
         lanes.push(message_key.as_ref(), 2);
         assert!(lanes.next_ready().is_some() && lanes.next_ready().is_some(), "{ordering:?}");
@@ -43,7 +43,7 @@ fn without_order_or_key_no_message_waits_for_another() {
 
 #[test]
 fn a_lane_that_waits_for_its_time_is_not_woken_by_a_claim() {
-    let mut lanes = Lanes::new(Ordering::Partition);
+    let mut lanes = Lanes::new(Ordering::Partition, None);
     lanes.push(None, 1);
     let lane = lanes.next_ready().expect("ready");
     let message = lanes.pop(lane).expect("there is one");
@@ -56,7 +56,7 @@ fn a_lane_that_waits_for_its_time_is_not_woken_by_a_claim() {
 
 #[test]
 fn lanes_end_with_their_last_message() {
-    let mut lanes = Lanes::new(Ordering::Key);
+    let mut lanes = Lanes::new(Ordering::Key, None);
     for n in 0..100 {
         lanes.push(Some(&key(n)), n);
     }
@@ -103,7 +103,7 @@ proptest! {
         by_partition in any::<bool>(),
     ) {
         let ordering = if by_partition { Ordering::Partition } else { Ordering::Key };
-        let mut lanes = Lanes::new(ordering);
+        let mut lanes = Lanes::new(ordering, None);
         let mut next = 0u64;
         let mut working: Vec<(LaneId, Vec<(u8, u64)>)> = Vec::new();
         let mut waiting: Vec<LaneId> = Vec::new();
@@ -160,4 +160,56 @@ proptest! {
             prop_assert!(numbers.is_sorted(), "key {}: {:?}", k, numbers);
         }
     }
+}
+
+fn by_turn() -> Lanes<u64> {
+    Lanes::new(Ordering::Key, Some(|turn: &u64| *turn))
+}
+
+fn popped(lanes: &mut Lanes<u64>, lane: LaneId) -> Vec<u64> {
+    std::iter::from_fn(|| lanes.pop(lane)).collect()
+}
+
+#[test]
+fn where_order_is_kept_a_lane_goes_by_turns_whenever_they_come() {
+    let mut lanes = by_turn();
+    for turn in [12, 10, 13] {
+        lanes.push(Some(&key(1)), turn);
+    }
+    let lane = lanes.next_ready().expect("ready");
+    assert_eq!(popped(&mut lanes, lane), [10, 12, 13]);
+    lanes.push(Some(&key(1)), 11);
+    lanes.hand_back(lane, vec![12, 13]);
+    let lane = lanes.next_ready().expect("ready");
+    assert_eq!(popped(&mut lanes, lane), [11, 12, 13]);
+}
+
+#[test]
+fn a_lane_that_waits_for_a_turn_goes_on_when_an_earlier_one_comes() {
+    let mut lanes = by_turn();
+    lanes.push(Some(&key(1)), 12);
+    let lane = lanes.next_ready().expect("ready");
+    lanes.wait(lane, vec![], WaitsFor::Turn);
+    assert_eq!(lanes.push(Some(&key(1)), 13), Some(lane), "it joins those that wait");
+    assert_eq!(lanes.next_ready(), None);
+    assert_eq!(lanes.push(Some(&key(1)), 11), None, "it may be the one that is waited for");
+    assert_eq!(lanes.next_ready(), Some(lane));
+    lanes.wait(lane, vec![], WaitsFor::Turn);
+    lanes.wake_key(&key(2));
+    assert_eq!(lanes.next_ready(), None);
+    lanes.wake_key(&key(1));
+    assert_eq!(lanes.next_ready(), Some(lane));
+}
+
+#[test]
+fn what_is_taken_back_leaves_the_others_in_order() {
+    let mut lanes = by_turn();
+    for turn in 1..=6 {
+        lanes.push(Some(&key(1)), turn);
+    }
+    let lane = lanes.next_ready().expect("ready");
+    assert_eq!(lanes.take_back(lane, |turn| Some(turn % 2 == 0)), [2, 4, 6]);
+    assert_eq!(lanes.take_back(lane, |turn| (*turn > 3).then_some(true)), [5]);
+    assert_eq!(lanes.queued(), 2);
+    assert_eq!(popped(&mut lanes, lane), [1, 3]);
 }

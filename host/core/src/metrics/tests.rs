@@ -4,15 +4,16 @@ use prometheus::proto::MetricType;
 
 use super::*;
 
-/// Every metric with a child, so that the registry shows all of them.
-fn everything() -> Registry {
+/// Every metric with a child, so that the registry shows all of them as long as the partition is there.
+fn everything() -> (Registry, PartitionMetrics) {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).expect("a fresh registry");
-    let partition = metrics.partition("orders", &Partition::new("orders.created", 0));
+    let mut partition = metrics.partition("orders", &Partition::new("orders.created", 0));
     partition.dead_letter("trap");
     partition.retry(Duration::from_secs(5));
     partition.outputs("orders.priced", 1);
     partition.skipped(0);
+    partition.held_up(Some(&HeldUp { offset: None, by: HeldUpBy::Plugin, seconds: 1 }));
     partition.retry_depth("orders.created.retry.5s", 0);
     partition.dead_letter_depth("orders.created.dlq", 0);
     metrics.worker("orders");
@@ -21,7 +22,7 @@ fn everything() -> Registry {
     metrics.log_errors.with_label_values(&["orders", "append"]).inc();
     metrics.up.with_label_values(&["orders"]).set(1);
     metrics.plugin_info.with_label_values(&["orders", "pricing", "1.0.0", "sha256:0"]).set(1);
-    registry
+    (registry, partition)
 }
 
 fn page() -> String {
@@ -30,7 +31,8 @@ fn page() -> String {
          Labels are bounded: never a key, an offset or a message's content.\n\n\
          | metric | type | labels | what |\n|---|---|---|---|\n",
     );
-    for family in everything().gather() {
+    let (registry, _partition) = everything();
+    for family in registry.gather() {
         let kind = match family.get_field_type() {
             MetricType::COUNTER => "counter",
             MetricType::GAUGE => "gauge",
@@ -65,10 +67,31 @@ fn the_page_of_metrics_is_what_the_code_has() {
 
 #[test]
 fn metric_names_follow_the_conventions() {
-    for family in everything().gather() {
+    for family in everything().0.gather() {
         let (name, counter) = (family.name(), family.get_field_type() == MetricType::COUNTER);
         assert!(name.starts_with("millstream_"), "{name}");
         assert_eq!(name.ends_with("_total"), counter, "{name}");
         assert!(family.help().ends_with('.'), "{name}: {}", family.help());
     }
+}
+
+#[test]
+fn a_partition_that_is_given_up_leaves_no_lag_behind() {
+    let (registry, partition) = everything();
+    drop(partition);
+    let left: Vec<String> = registry
+        .gather()
+        .iter()
+        .filter(|family| family.get_field_type() == MetricType::GAUGE)
+        .flat_map(|family| {
+            let of_partition = family.get_metric().iter().filter(|metric| {
+                metric.get_label().iter().any(|label| label.name() == "partition")
+            });
+            of_partition.map(|_| family.name().to_owned()).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+    let counters = registry.gather();
+    let attempts = counters.iter().find(|family| family.name() == "millstream_attempts_total");
+    assert!(attempts.is_some_and(|family| !family.get_metric().is_empty()), "counters stay");
 }

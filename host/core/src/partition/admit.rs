@@ -47,7 +47,9 @@ impl PartitionTask {
             }
         }
         let key = item.message.key.clone();
-        self.lanes.push(key.as_ref(), item);
+        if let Some(lane) = self.lanes.push(key.as_ref(), item) {
+            self.joined_waiting(lane);
+        }
     }
 
     /// Asks the idempotency store for all keys that came in since the last time, in one call.

@@ -68,6 +68,9 @@ impl PartitionTask {
     pub(super) fn take_commit(&mut self, anyway: bool) -> Option<Committed> {
         self.commit_at = None;
         let commits = self.commits();
+        if let Some((_, source)) = commits.first() {
+            self.put_behind_if_commit_lags(source.settled_above.len());
+        }
         let wakes = std::mem::take(&mut self.wakes_after_commit);
         let admitted = std::mem::take(&mut self.awaiting_commit);
         let nothing_new = commits == self.last_commits

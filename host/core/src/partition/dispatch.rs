@@ -8,6 +8,7 @@ use crate::dedupe::Decision;
 use crate::in_hand::InHand;
 use crate::lane::{LaneId, WaitsFor};
 use crate::outcome::Outcome;
+use crate::outstanding::First;
 
 use super::PartitionTask;
 
@@ -28,6 +29,8 @@ enum Stop {
     Taken,
     /// The next one waits for a claim, or for the store's answer.
     Claim,
+    /// The next one has to wait for a message of its key before it.
+    Turn(First),
 }
 
 impl PartitionTask {
@@ -60,11 +63,18 @@ impl PartitionTask {
             let Some(lane) = self.lanes.next_ready() else { break };
             let before = batch.len();
             let stop = self.take_from(lane, most, &mut batch);
-            match (batch.len() > before, stop) {
+            if batch.len() > before {
                 // It stays busy until the batch is back, and is looked at again then.
-                (true, _) => {}
-                (false, Stop::Claim) => self.lanes.wait(lane, Vec::new(), WaitsFor::Claim),
-                (false, Stop::Taken) => self.lanes.hand_back(lane, Vec::new()),
+                self.turn_waits.remove(&lane);
+                continue;
+            }
+            match stop {
+                Stop::Claim => self.lanes.wait(lane, Vec::new(), WaitsFor::Claim),
+                Stop::Turn(before) => self.lane_waits_for_turn(lane, before),
+                Stop::Taken => {
+                    self.turn_waits.remove(&lane);
+                    self.lanes.hand_back(lane, Vec::new());
+                }
             }
         }
         batch
@@ -74,6 +84,9 @@ impl PartitionTask {
     fn take_from(&mut self, lane: LaneId, most: usize, batch: &mut Vec<(LaneId, InHand)>) -> Stop {
         while batch.len() < most {
             let Some(head) = self.lanes.head(lane) else { return Stop::Taken };
+            if let Some(before) = self.before(head) {
+                return Stop::Turn(before);
+            }
             if let Some(reason) = head.refused.clone() {
                 if let Some(item) = self.lanes.pop(lane) {
                     self.fail_for_good(item, &Outcome::Reject { reason });

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::attempt::{Attempted, Returned, Verdict};
 use crate::in_hand::{InHand, ReadFrom};
 use crate::lane::{LaneId, WaitsFor};
-use crate::message::Topic;
+use crate::message::{Offset, Topic};
 use crate::metrics::PartitionMetrics;
 use crate::outcome::{Fault, FaultKind, Outcome};
 use crate::pipeline::PipelineError;
@@ -173,9 +173,12 @@ impl PartitionTask {
         }
     }
 
-    fn push_outbox(&mut self, one: Settling) {
-        if matches!(one.ending, Ending::Retry(_)) {
-            self.tiers.writing(one.item.context.turn);
+    pub(super) fn push_outbox(&mut self, one: Settling) {
+        if let Some(progress) = one.progress()
+            && let Some(tier) = one.records.first().and_then(|r| self.tiers.number_of(&r.topic))
+        {
+            let (turn, key) = (one.item.context.turn, one.item.message.key.as_ref());
+            self.tiers.outstanding.writing(turn, key, progress, tier);
         }
         if one.item.read_from == ReadFrom::Source {
             self.window.decided();
@@ -241,16 +244,16 @@ impl PartitionTask {
     }
 
     pub(super) fn on_acknowledged(&mut self, acknowledged: Acknowledged) {
+        self.standstill.appended = Instant::now();
         let now = self.now();
         let Acknowledged { settled, copies, output_bytes, committed } = acknowledged;
         self.output_bytes -= output_bytes;
         let mut copies = copies.into_iter().peekable();
         let mut outputs = OutputCount::default();
         for (index, one) in settled.into_iter().enumerate() {
+            let copy = copies.next_if(|(owner, _)| *owner == index).map(|(_, copy)| copy.offset);
+            self.index_ended(&one, copy);
             let Settling { item, ending, records, .. } = one;
-            let turn = item.context.turn;
-            self.tiers.left(turn, item.read_from);
-            self.tiers.written(turn);
             match &ending {
                 Ending::Done => {
                     for record in &records {
@@ -259,12 +262,8 @@ impl PartitionTask {
                     let age = now.saturating_sub(item.context.timestamp).max(0);
                     self.metrics.end_to_end.observe(age as f64 / 1e3);
                 }
-                Ending::Retry(delay) => {
-                    self.metrics.retry(*delay);
-                    if let Some((_, copy)) = copies.next_if(|(owner, _)| *owner == index) {
-                        self.note_copy(&item, &records, copy.offset);
-                    }
-                }
+                Ending::Retry(delay) => self.metrics.retry(*delay),
+                Ending::Behind => {}
                 Ending::Dead(kind) => {
                     self.metrics.dead_letter(kind);
                     tracing::warn!(
@@ -286,13 +285,16 @@ impl PartitionTask {
         }
     }
 
-    /// A copy of the message stands in a tier now.
-    fn note_copy(&mut self, item: &InHand, records: &[crate::message::Record], offset: u64) {
-        let tier = records.first().and_then(|record| self.tiers.number_of(&record.topic));
-        if let Some(number) = tier {
-            let redrives = item.provenance.as_ref().map_or(0, |found| found.redrive_count());
-            let progress = crate::tiers::Progress { redrives, attempts: item.context.attempt };
-            self.tiers.note(item.context.turn, progress, number, offset);
+    /// The log has taken what a message caused: it has ended, or goes on as its copy, at this offset if the
+    /// log has told it.
+    fn index_ended(&mut self, one: &Settling, copy: Option<Offset>) {
+        let (turn, key) = (one.item.context.turn, one.item.message.key.as_ref());
+        let tier = one.records.first().and_then(|record| self.tiers.number_of(&record.topic));
+        let outstanding = &mut self.tiers.outstanding;
+        outstanding.left(turn, key, one.item.read_from);
+        outstanding.written(turn, key, one.goes_on());
+        if let (Some(progress), Some(tier), Some(offset)) = (one.progress(), tier, copy) {
+            outstanding.note(turn, key, progress, (tier, offset));
         }
     }
 
@@ -301,7 +303,8 @@ impl PartitionTask {
         if item.read_from == ReadFrom::Source {
             self.window.decided();
         }
-        self.tiers.left(item.context.turn, item.read_from);
+        let (turn, key) = (item.context.turn, item.message.key.as_ref());
+        self.tiers.outstanding.left(turn, key, item.read_from);
         self.leave(item, false);
     }
 
@@ -319,8 +322,13 @@ impl PartitionTask {
         }
         self.settle_in_ledger(item.read_from, item.message.offset);
         self.tiers.gave_back(item.read_from);
-        if item.read_from == ReadFrom::Source {
-            self.free(item.size_bytes);
+        match item.read_from {
+            ReadFrom::Source if item.waits => self.stops_waiting(&item),
+            ReadFrom::Source => self.free(item.size_bytes),
+            ReadFrom::Tier { .. } => {}
+        }
+        if let Some(key) = item.message.key.as_ref().filter(|_| !self.turn_waits.is_empty()) {
+            self.lanes.wake_key(key);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::ledger::Ledger;
 use crate::log::{Commit, Ends, LogError, Room};
 use crate::message::{Offset, Partition};
 use crate::pipeline::PipelineError;
-use crate::pipeline_spec::Start;
+use crate::pipeline_spec::{KeepOrder, Start};
 use crate::tiers::{HELD_BYTES_MAX, HELD_MESSAGES_MAX, Tier, Tiers};
 
 use super::PartitionTask;
@@ -76,7 +76,8 @@ impl PartitionTask {
             tiers.push(Tier::new(partition, delay, Ledger::restore(&commit), work_max));
             highs.push(ends.high);
         }
-        self.tiers = Tiers::new(group, self.partition.clone(), tiers);
+        let keep_order = context.spec.retry.keep_order == KeepOrder::OfKey;
+        self.tiers = Tiers::new(group, self.partition.clone(), tiers, keep_order);
         let mut attach_at = Vec::new();
         for (number, high) in highs.into_iter().enumerate() {
             attach_at.extend(self.read_tier(number, high).await?);
@@ -88,12 +89,16 @@ impl PartitionTask {
         // What waits in a tier was written there before the last owner could commit. It is retried from
         // there, and is settled in the source now: when the source hands it over, that retry may
         // have ended long ago.
-        for turn in self.tiers.turns() {
+        let mut turns: Vec<_> = self.tiers.outstanding.turns().collect();
+        // Each is put behind the one before it then; in no order each would move half of the others.
+        turns.sort_unstable();
+        for turn in turns {
             // A turn beyond the source's end is a stranger's: nothing of ours can have written it.
             if turn < source_ends.high && self.source.settle_ahead(turn) {
                 self.metrics.superseded.inc();
             }
         }
+        self.tiers.restored(source_ends.high);
         self.window.restore(&self.source);
         self.committed = commit.next;
         self.last_commits = self.commits();

@@ -16,8 +16,9 @@ impl PartitionTask {
         status.position.store(self.source.position(), Ordering::Relaxed);
         status.committed.store(self.committed, Ordering::Relaxed);
         status.in_flight.store(self.share.messages(), Ordering::Relaxed);
-        status.retries.store(self.tiers.outstanding(), Ordering::Relaxed);
+        status.retries.store(self.tiers.outstanding.len(), Ordering::Relaxed);
         status.waiting_lanes.store(self.lanes.waiting(), Ordering::Relaxed);
+        status.waiting_messages.store(self.waiting.messages, Ordering::Relaxed);
     }
 
     /// Sets the lag metrics by the ends of the log.
@@ -26,7 +27,9 @@ impl PartitionTask {
         self.refresh_commit();
         let Some(source) = ends.get(&self.partition) else { return };
         let lag = source.end.saturating_sub(self.committed.max(source.start));
-        let mut due = lag;
+        self.watch_standstill(source.end);
+        // What waits for its turn cannot be handled now.
+        let mut due = lag.saturating_sub(self.waiting.messages as u64);
         let mut nothing_due = self.source.position() >= source.end
             && self.source.unsettled() == 0
             && self.committed >= source.end;
@@ -58,7 +61,12 @@ impl PartitionTask {
             None => 0.0,
         };
         self.metrics.oldest_unsettled_age.set(age);
-        self.metrics.paused_lanes.set(i64::try_from(self.lanes.waiting()).unwrap_or(i64::MAX));
+        let paused = self.lanes.waiting().saturating_sub(self.turn_waits.len());
+        self.metrics.paused_lanes.set(i64::try_from(paused).unwrap_or(i64::MAX));
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.waiting_keys.set(count(self.turn_waits.len()));
+        self.metrics.waiting_messages.set(count(self.waiting.messages));
+        self.metrics.longest_wait.set(self.longest_turn_wait().as_secs_f64());
         let idle = self.out == 0
             && self.outbox.is_empty()
             && self.appending.is_empty()

@@ -50,15 +50,26 @@ impl<T> Window<T> {
 
     /// The next message to be admitted, if it may be; `next` is the first offset that is not settled.
     pub(super) fn admit(&mut self, next: Offset) -> Option<T> {
-        let (left, until) = self.restored;
-        let ranges_max = self.ranges_max?;
-        let size = if next < until { ranges_max.saturating_sub(left) } else { ranges_max };
-        if self.undecided >= size.max(1) {
+        if self.undecided >= self.size(next)? {
             return None;
         }
         let message = self.beyond.pop_front()?;
         self.undecided += 1;
         Some(message)
+    }
+
+    /// The first message that is not admitted.
+    pub(super) fn first(&self) -> Option<&T> {
+        self.beyond.front()
+    }
+
+    /// How many undecided messages are admitted at a time, if there is a bound; `next` as in
+    /// [`Window::admit`].
+    pub(super) fn size(&self, next: Offset) -> Option<usize> {
+        let (left, until) = self.restored;
+        let ranges_max = self.ranges_max?;
+        let size = if next < until { ranges_max.saturating_sub(left) } else { ranges_max };
+        Some(size.max(1))
     }
 
     /// What becomes of an admitted message is known.

@@ -18,7 +18,7 @@ fn tiers() -> Tiers {
             HELD_MESSAGES_MAX,
         )
     };
-    Tiers::new("g", source(), vec![tier("orders.retry.5s", 5), tier("orders.retry.30s", 30)])
+    Tiers::new("g", source(), vec![tier("orders.retry.5s", 5), tier("orders.retry.30s", 30)], false)
 }
 
 fn copy(turn: Offset, attempt: u32, offset: Offset, group: &str) -> Message {
@@ -40,6 +40,7 @@ fn due_turns(tiers: &mut Tiers, now: EpochMs) -> Vec<(Offset, &'static str)> {
     std::iter::from_fn(|| tiers.take_due(now))
         .map(|due| match due {
             Due::Attempt(item) => (item.context.turn, "attempt"),
+            Due::Behind(item, _) => (item.context.turn, "behind"),
             Due::Unreadable(item, _) => (item.message.offset, "unreadable"),
             Due::Settle(_, offset, reason) => (offset, reason),
         })
@@ -95,9 +96,9 @@ fn a_copy_that_comes_when_its_equal_was_taken_is_not_attempted() {
     tiers.hold(0, copy(9, 1, 3, "g"), 1_000);
     assert_eq!(due_turns(&mut tiers, 100_000), [(9, "attempt")]);
     tiers.hold(0, copy(9, 1, 4, "g"), 1_000);
-    tiers.left(9, ReadFrom::Tier { tier: 0, offset: 3 });
+    tiers.outstanding.left(9, None, ReadFrom::Tier { tier: 0, offset: 3 });
     assert_eq!(due_turns(&mut tiers, 100_000), [(4, "superseded")]);
-    assert_eq!(tiers.outstanding(), 0);
+    assert_eq!(tiers.outstanding.len(), 0);
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn a_settled_copy_beyond_what_is_held_supersedes_nothing() {
     let commit = Commit { settled_above: vec![700..701, 800..801], ..Commit::default() };
     let ledger = Ledger::restore(&commit);
     let tier = Tier::new(Partition::new("orders.retry.5s", 2), Duration::ZERO, ledger, 10);
-    let mut tiers = Tiers::new("g", source(), vec![tier]);
+    let mut tiers = Tiers::new("g", source(), vec![tier], false);
     tiers.hold(0, copy(9, 1, 10, "g"), 1_000);
     tiers.index(0, &copy(9, 1, 700, "g"));
     assert_eq!(due_turns(&mut tiers, 100_000), [(9, "attempt")]);
@@ -117,7 +118,11 @@ fn a_copy_that_was_only_indexed_supersedes_one_in_hand() {
     tiers.hold(0, copy(9, 1, 0, "g"), 1_000);
     tiers.index(1, &copy(9, 2, 700, "g"));
     assert_eq!(due_turns(&mut tiers, 100_000), [(0, "superseded")]);
-    assert_eq!(tiers.turns().collect::<Vec<_>>(), [9], "the other copy is still to come");
+    assert_eq!(
+        tiers.outstanding.turns().collect::<Vec<_>>(),
+        [9],
+        "the other copy is still to come"
+    );
 }
 
 #[test]
@@ -127,9 +132,9 @@ fn a_copy_is_superseded_also_after_the_current_one_has_ended() {
     tiers.hold(0, copy(9, 2, 0, "g"), 1_000);
     let Some(Due::Attempt(item)) = tiers.take_due(7_000) else { panic!("the 5 s tier is due") };
     assert_eq!(item.context.attempt, 3);
-    tiers.left(9, item.read_from);
+    tiers.outstanding.left(9, None, item.read_from);
     assert_eq!(due_turns(&mut tiers, 100_000), [(0, "superseded")], "attempt 2 after attempt 3");
-    assert_eq!(tiers.outstanding(), 0);
+    assert_eq!(tiers.outstanding.len(), 0);
 }
 
 #[test]
@@ -140,7 +145,7 @@ fn no_more_are_in_work_than_the_commit_can_tell_apart() {
         Ledger::restore(&Commit::default()),
         2,
     );
-    let mut tiers = Tiers::new("g", source(), vec![tier]);
+    let mut tiers = Tiers::new("g", source(), vec![tier], false);
     for n in 0..4 {
         tiers.hold(0, copy(n, 1, n, "g"), 1_000);
     }
@@ -153,14 +158,15 @@ fn no_more_are_in_work_than_the_commit_can_tell_apart() {
 #[test]
 fn no_copy_is_taken_while_one_is_being_written() {
     let mut tiers = tiers();
-    tiers.writing(9);
+    tiers.outstanding.writing(9, None, Progress { attempts: 1, ..Progress::default() }, 0);
     tiers.hold(0, copy(9, 1, 3, "g"), 1_000);
     assert!(due_turns(&mut tiers, 100_000).is_empty());
     assert_eq!(tiers.next_due(), None, "it waits for the answer, not for a time");
     // The answer: this copy was written by a third try. The first one is held already; of the second
     // nobody knows.
-    tiers.note(9, Progress { redrives: 0, attempts: 1 }, 0, 5);
-    tiers.written(9);
+    let progress = Progress { attempts: 1, ..Progress::default() };
+    tiers.outstanding.note(9, None, progress, (0, 5));
+    tiers.outstanding.written(9, None, true);
     assert_eq!(due_turns(&mut tiers, 100_000), [(3, "superseded")]);
     tiers.hold(0, copy(9, 1, 4, "g"), 2_000);
     tiers.hold(0, copy(9, 1, 5, "g"), 2_000);
@@ -172,7 +178,7 @@ fn a_message_of_another_group_is_not_handled() {
     let mut tiers = tiers();
     tiers.hold(0, copy(9, 1, 0, "other"), 1_000);
     assert_eq!(due_turns(&mut tiers, 100_000), [(0, "other_group")]);
-    assert_eq!(tiers.outstanding(), 0);
+    assert_eq!(tiers.outstanding.len(), 0);
 }
 
 #[test]
@@ -194,7 +200,7 @@ fn a_retry_that_points_elsewhere_is_not_believed() {
         tiers.index(0, &message);
         tiers.hold(0, message, 1_000);
     }
-    assert_eq!(tiers.outstanding(), 0, "it would settle another message ahead");
+    assert_eq!(tiers.outstanding.len(), 0, "it would settle another message ahead");
     assert_eq!(due_turns(&mut tiers, 100_000), [(0, "unreadable"), (1, "unreadable")]);
 }
 
@@ -203,7 +209,7 @@ fn attempts_made_in_place_are_not_forgotten() {
     let commit = Commit { attempts: vec![(0, 4)], ..Commit::default() };
     let ledger = Ledger::restore(&commit);
     let tier = Tier::new(Partition::new("orders.retry.0s", 2), Duration::ZERO, ledger, 10);
-    let mut tiers = Tiers::new("g", source(), vec![tier]);
+    let mut tiers = Tiers::new("g", source(), vec![tier], false);
     tiers.hold(0, copy(9, 0, 0, "g"), 1_000);
     let Some(Due::Attempt(item)) = tiers.take_due(1_000) else { panic!("it is due") };
     assert_eq!(item.context.attempt, 5);
@@ -225,4 +231,46 @@ fn a_tier_pauses_when_it_is_full_and_resumes_at_half() {
         tiers.gave_back(ReadFrom::Tier { tier: 0, offset: n });
     }
     assert!(!tiers.all()[0].is_full());
+}
+
+/// Tiers that keep order, and a copy of a message with a key.
+fn kept() -> Tiers {
+    let tier = |name: &str, seconds| {
+        let ledger = Ledger::restore(&Commit::default());
+        let partition = Partition::new(name, 2);
+        Tier::new(partition, Duration::from_secs(seconds), ledger, HELD_MESSAGES_MAX)
+    };
+    let tiers = vec![tier("orders.retry.5s", 5), tier("orders.retry.30s", 30)];
+    Tiers::new("g", source(), tiers, true)
+}
+
+fn keyed(turn: Offset, attempt: u32, offset: Offset) -> Message {
+    Message { key: Some("k".into()), ..copy(turn, attempt, offset, "g") }
+}
+
+#[test]
+fn where_order_is_kept_what_is_due_before_its_turn_is_put_behind() {
+    let mut tiers = kept();
+    tiers.hold(1, keyed(9, 2, 0), 1_000);
+    tiers.hold(0, keyed(10, 1, 0), 1_000);
+    let Some(Due::Behind(item, tier)) = tiers.take_due(7_000) else { panic!("10 is due") };
+    assert_eq!((item.context.turn, tier), (10, 1), "into the tier of the first");
+}
+
+#[test]
+fn where_order_is_kept_a_retry_waits_until_the_source_was_read_up_to_it() {
+    let mut tiers = kept();
+    tiers.restored(20);
+    tiers.admitted(9);
+    tiers.hold(0, keyed(9, 0, 0), 1_000);
+    assert!(due_turns(&mut tiers, 100_000).is_empty(), "8 may come from the source yet");
+    assert_eq!(tiers.next_due(), None, "and nothing is waited for but the source");
+    tiers.admitted(10);
+    assert_eq!(due_turns(&mut tiers, 100_000), [(9, "attempt")]);
+    tiers.hold(0, keyed(30, 0, 1), 1_000);
+    assert_eq!(
+        due_turns(&mut tiers, 100_000),
+        [(30, "attempt")],
+        "a stranger's, beyond the source"
+    );
 }

@@ -39,6 +39,15 @@ struct Partition {
     in_flight: usize,
     retries: usize,
     waiting_lanes: usize,
+    waiting_messages: usize,
+    held_up: Option<HeldUp>,
+}
+
+#[derive(Deserialize)]
+struct HeldUp {
+    offset: Option<u64>,
+    by: String,
+    seconds: u64,
 }
 
 /// Prints the status. Exit code 1 if a pipeline is not ready.
@@ -73,6 +82,7 @@ fn show(context: &Context, status: &Status) -> Result<(), Failure> {
         Column::Number("in flight"),
         Column::Number("retries"),
         Column::Number("waiting lanes"),
+        Column::Number("waiting messages"),
     ];
     for pipeline in &status.pipelines {
         let state = match (&pipeline.trouble, pipeline.ready) {
@@ -88,6 +98,7 @@ fn show(context: &Context, status: &Status) -> Result<(), Failure> {
                 p.in_flight as u64,
                 p.retries as u64,
                 p.waiting_lanes as u64,
+                p.waiting_messages as u64,
             ];
             let numbers = numbers.iter().map(ToString::to_string);
             std::iter::once(p.topic.clone()).chain(numbers).collect::<Vec<_>>()
@@ -95,6 +106,14 @@ fn show(context: &Context, status: &Status) -> Result<(), Failure> {
         let rows: Vec<_> = pipeline.partitions.iter().map(row).collect();
         if !rows.is_empty() {
             context.terminal.print(&table::layout(&columns, &rows))?;
+        }
+        for partition in &pipeline.partitions {
+            let Some(HeldUp { offset, by, seconds }) = &partition.held_up else { continue };
+            let message = offset.map_or(String::new(), |offset| format!(", at offset {offset}"));
+            context.terminal.print(&format!(
+                "{}[{}] has not moved for {seconds} s{message}: {by}",
+                partition.topic, partition.partition
+            ))?;
         }
     }
     Ok(())

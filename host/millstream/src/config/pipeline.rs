@@ -10,7 +10,8 @@ use millstream_core::idempotency::KeySource;
 use millstream_core::message::Topic;
 use millstream_core::names::Template;
 use millstream_core::pipeline_spec::{
-    DeadLetterSpec, Delivery, IdempotencySpec, MissingKey, Ordering, PipelineSpec, RetrySpec, Start,
+    DeadLetterSpec, Delivery, IdempotencySpec, KeepOrder, MissingKey, Ordering, PipelineSpec,
+    RetrySpec, Start,
 };
 
 use crate::config::bounds::{Bounds, Checker};
@@ -69,7 +70,7 @@ pub(super) fn check(
         ],
     );
     let outputs = outputs(checker, path, raw.outputs);
-    let flight = join(path, "in_flight");
+    let (flight, waiting) = (join(path, "in_flight"), join(path, "waiting"));
     let commit_refresh = commit_refresh(checker, &join(path, "commit"), &raw.commit);
     let (commit_interval, transaction_interval) =
         commit(checker, &join(path, "commit"), raw.commit, delivery, log);
@@ -100,6 +101,26 @@ pub(super) fn check(
                 reason: "all of it may be in memory at once; with less, messages go one by one",
             },
         ),
+        waiting_messages: checker.count(
+            &join(&waiting, "messages"),
+            raw.waiting.messages,
+            100_000,
+            Bounds {
+                min: (0, "0"),
+                max: (10_000_000, "10000000"),
+                reason: "each costs bookkeeping in memory; what has no room waits in a retry tier",
+            },
+        ) as usize,
+        waiting_bytes: checker.size_in_memory(
+            &join(&waiting, "bytes"),
+            raw.waiting.bytes.as_deref(),
+            256 << 20,
+            Bounds {
+                min: (0, "0B"),
+                max: (64 << 30, "64GiB"),
+                reason: "all of it may be in memory at once; what has no room waits in a retry tier",
+            },
+        ),
         instances: checker.count(
             &join(path, "instances"),
             raw.instances,
@@ -118,6 +139,16 @@ pub(super) fn check(
         commit_interval,
         commit_refresh,
         transaction_interval,
+        held_up_after: checker.duration(
+            &join(path, "held_up_after"),
+            raw.held_up_after.as_deref(),
+            Duration::from_secs(60),
+            Bounds {
+                min: (Duration::from_secs(1), "1s"),
+                max: (Duration::from_secs(24 * 3600), "1d"),
+                reason: "less is what a busy machine takes, and after more it is told too late",
+            },
+        ),
         drain: drain(checker, &join(path, "drain"), raw.drain.as_deref(), log),
         name,
     };
@@ -258,20 +289,14 @@ fn retry(
         reason: "a retry without delay is no retry, and what can wait longer than a week is a job \
                  for a redrive of dead letters",
     };
-    let in_place = match (ordering, raw.keep_order) {
-        (Ordering::Partition, keep_order) => keep_order.unwrap_or(true),
-        (Ordering::Key | Ordering::None, Some(true)) => {
-            let what = format!("`{path}.keep_order` does not go with this `ordering`");
-            let why = "order by key is not kept across retries in this version: a message that is \
-                       retried is passed by later ones of its key";
-            let fix = "set `ordering = \"partition\"` to keep order (a failing message then holds \
-                       up its partition), or take `keep_order` out";
-            let finding = Finding::new(Code::Unsupported, what, fix).because(why);
-            checker.value(finding, &join(path, "keep_order"));
-            false
-        }
-        (Ordering::Key | Ordering::None, _) => false,
-    };
+    let keep_order = raw.keep_order.unwrap_or(ordering != Ordering::None);
+    if keep_order && ordering == Ordering::None {
+        let what = format!("`{path}.keep_order` does not go with `ordering = \"none\"`");
+        let why = "there is no order that could be kept";
+        let fix = "set `ordering = \"key\"`, or take `keep_order` out";
+        let finding = Finding::new(Code::Unsupported, what, fix).because(why);
+        checker.value(finding, &join(path, "keep_order"));
+    }
     let delays_path = join(path, "delays");
     let texts = raw.delays.unwrap_or_else(|| vec!["5s".into(), "30s".into(), "5m".into()]);
     if texts.len() > DELAYS_MAX {
@@ -289,7 +314,11 @@ fn retry(
     let default = if shared { "{topic}.{group}.retry.{delay}" } else { "{topic}.retry.{delay}" };
     RetrySpec {
         delays,
-        in_place,
+        keep_order: match ordering {
+            Ordering::Key if keep_order => KeepOrder::OfKey,
+            Ordering::Partition if keep_order => KeepOrder::OfPartition,
+            Ordering::Key | Ordering::Partition | Ordering::None => KeepOrder::No,
+        },
         topic: template(checker, &join(path, "topic"), raw.topic, default, true, shared),
         pause_min: PAUSE_MIN,
         pause_max: checker.duration(

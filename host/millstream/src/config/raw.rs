@@ -102,6 +102,9 @@ pub(crate) struct RawPipeline {
     /// The bound of what is being handled.
     #[serde(default)]
     pub in_flight: RawInFlight,
+    /// The bound of what waits in memory, for each partition, for an earlier message of its key.
+    #[serde(default)]
+    pub waiting: RawWaiting,
     /// Plugin instances, which is how many messages are handled at once. Default: one per core.
     pub instances: Option<u32>,
     /// What happens to messages that fail.
@@ -124,6 +127,9 @@ pub(crate) struct RawPipeline {
     /// How long a stop waits for handlers that run. Default `10s`; then they are cancelled and their
     /// messages handled again at the next start.
     pub drain: Option<String>,
+    /// How long the commit of a partition may stand still before the log and the metrics say why. Default
+    /// `1m`.
+    pub held_up_after: Option<String>,
 }
 
 /// `source`
@@ -148,6 +154,16 @@ pub(crate) struct RawInFlight {
     pub bytes: Option<String>,
 }
 
+/// `waiting`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawWaiting {
+    /// Messages. Default 100000; what has no room waits in a retry tier.
+    pub messages: Option<u32>,
+    /// Bytes. Default `256MiB`.
+    pub bytes: Option<String>,
+}
+
 /// `retry`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -158,8 +174,8 @@ pub(crate) struct RawRetry {
     /// Name of the retry tiers. Default `{topic}.retry.{delay}`, with `{group}` when several groups
     /// read one topic.
     pub topic: Option<String>,
-    /// With `ordering = "partition"`: `true` (default) retries in place, later messages wait;
-    /// `false` lets them pass.
+    /// Whether later messages wait while one is retried. Default `true`: with `ordering = "key"` those of
+    /// its key, with `"partition"` all of the partition. `false` lets them pass.
     pub keep_order: Option<bool>,
     /// Longest wait after a `pause` failure. Default `1m`.
     pub pause_max: Option<String>,

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use millstream_core::idempotency::KeySource;
 use millstream_core::names::delay_text;
-use millstream_core::pipeline_spec::{Delivery, MissingKey, Ordering, PipelineSpec, Start};
+use millstream_core::pipeline_spec::{
+    Delivery, KeepOrder, MissingKey, Ordering, PipelineSpec, Start,
+};
 
 use crate::config::{
     Config, Durability, GroupProtocol, HostOptions, KafkaConfig, LogKind, PipelineConfig,
@@ -90,6 +92,11 @@ fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
     line(out, "idempotency", &idempotency(spec));
     let bytes = size(spec.in_flight_bytes);
     line(out, "in flight", &format!("{} messages, {bytes}", spec.in_flight_messages));
+    if spec.retry.keep_order == KeepOrder::OfKey {
+        let bytes = size(spec.waiting_bytes);
+        let text = format!("{} messages, {bytes}, in each partition", spec.waiting_messages);
+        line(out, "waiting", &text);
+    }
     line(
         out,
         "limits",
@@ -137,7 +144,11 @@ fn retry(spec: &PipelineSpec) -> String {
         return "none: a failed message is a dead letter at once".to_owned();
     }
     let delays = spec.retry.delays.iter().map(|d| delay_text(*d)).collect::<Vec<_>>().join(", ");
-    let how = if spec.retry.in_place { "in place, the partition waits" } else { "in retry tiers" };
+    let how = match spec.retry.keep_order {
+        KeepOrder::OfPartition => "in place, the partition waits",
+        KeepOrder::OfKey => "in retry tiers, later messages of its key wait",
+        KeepOrder::No => "in retry tiers, later messages pass it",
+    };
     format!("after {delays}, {how}")
 }
 

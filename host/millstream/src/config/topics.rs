@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use millstream_core::message::Topic;
 use millstream_core::names::REDRIVE_DELAY;
-use millstream_core::pipeline_spec::PipelineSpec;
+use millstream_core::pipeline_spec::{KeepOrder, PipelineSpec};
 
 use crate::config::PipelineConfig;
 use crate::config::bounds::Checker;
@@ -41,7 +41,7 @@ pub enum CompanionKind {
 /// happen in place), the tier of redriven messages, and the dead letters.
 pub fn companions(spec: &PipelineSpec) -> Vec<Companion> {
     let mut delays = BTreeSet::from([REDRIVE_DELAY]);
-    if !spec.retry.in_place {
+    if spec.retry.keep_order != KeepOrder::OfPartition {
         delays.extend(spec.retry.delays.iter().copied());
     }
     let mut all = Vec::new();

@@ -23,6 +23,14 @@ impl Guest for Hostile {
             "echo" => Ok(vec![Output { headers: message.headers, ..output("echo") }]),
             "show" => Ok(vec![output(&format!("{message:?}"))]),
             "retry" => Err(retry(argument)),
+            "after" => {
+                // So many attempts fail; what follows is the output.
+                let (failures, value) = argument.split_once(' ').unwrap();
+                if message.attempt <= failures.parse().unwrap() {
+                    return Err(Failure::Retry(Retry { reason: "not yet".into(), after: None }));
+                }
+                Ok(vec![Output { key: message.key, ..output(value) }])
+            }
             "reject" => Err(Failure::Reject(Reject { reason: argument.into() })),
             "pause" => Err(Failure::Pause(Pause { reason: argument.into(), duration: 1_500 })),
             "named" => Ok(vec![Output { to: Destination::Named(argument.into()), ..output("x") }]),

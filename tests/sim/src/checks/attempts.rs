@@ -122,8 +122,13 @@ impl Book {
                 // unless the second came when the first was through.
                 let ended = other.ended.as_ref().map(|(at, _)| *at);
                 let mut copies = self.messages.get(&facts.uid)?.carriers.iter();
+                // So it is when a zombie, which reads the same tiers, has put one behind another.
+                let told = self.holds(run.host, &facts.partition).map(|told| told.at);
                 let late = copies.any(|c| {
-                    c.attempts > 0 && c.attempts + 1 == run.number && Some(c.written) > ended
+                    let from_zombie = c.writer.is_some_and(|writer| writer != run.host)
+                        && told.is_some_and(|at| c.written >= at);
+                    c.attempts + 1 == run.number
+                        && (from_zombie || (c.attempts > 0 && Some(c.written) > ended))
                 });
                 (!late).then(|| format!("under the same assignment as {other:?}"))
             }

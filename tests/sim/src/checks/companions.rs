@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_core::message::{Header, Message, Topic};
-use millstream_core::pipeline_spec::{Delivery, MissingKey};
+use millstream_core::pipeline_spec::{Delivery, KeepOrder, MissingKey};
 use millstream_log_simulated::HostId;
 
 use crate::book::{Book, Carrier};
@@ -36,8 +36,15 @@ impl Book {
         let attempts = number(&message.headers, "millstream-attempt").unwrap_or(0);
         let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
         let limit = self.scenario.attempts_max();
+        let waits = number(&message.headers, "millstream-waits").unwrap_or(0);
+        let waits = u32::try_from(waits).unwrap_or(u32::MAX);
         let failed = self.runs_of(uid).any(|run| run.number == attempts && run.has_failed());
-        if !failed || attempts >= limit {
+        let is_behind = waits > 0 && (attempts == 0 || failed);
+        if is_behind && self.scenario.spec.retry.keep_order != KeepOrder::OfKey {
+            let what = format!("{} goes to {}", self.name(uid), message.position());
+            self.violate("only where order is kept a message is put behind another", what);
+        }
+        if !(failed || is_behind) || attempts >= limit {
             let what = format!(
                 "{} goes to {} as attempted {attempts} times of {limit}, and no such attempt failed",
                 self.name(uid),
@@ -45,20 +52,22 @@ impl Book {
             );
             self.violate("what is retried has failed and may be attempted again", what);
         }
-        self.check_tier(uid, attempts, message);
+        if !is_behind {
+            self.check_tier(uid, attempts, message);
+        }
         let carrier = Carrier {
             partition: message.source(),
             offset: message.offset,
             attempts,
+            waits,
             writer: Some(host),
             written: at,
             timestamp: message.timestamp,
         };
         if self.delivery() == Delivery::ExactlyOnce
-            && self
-                .messages
-                .get(&uid)
-                .is_some_and(|m| m.carriers.iter().any(|other| other.attempts == attempts))
+            && self.messages.get(&uid).is_some_and(|m| {
+                m.carriers.iter().skip(1).any(|c| (c.attempts, c.waits) == (attempts, waits))
+            })
         {
             let what = format!("{} was written again to {}", self.name(uid), message.position());
             self.violate("exactly once: each retry is written once", what);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_core::pipeline_spec::Delivery;
+use millstream_core::pipeline_spec::{Delivery, KeepOrder};
 use millstream_log_simulated::HostId;
 
 use crate::book::Book;
@@ -67,7 +67,7 @@ impl Book {
         let left = self.runs.values().find(|run| {
             let Some(message) = self.messages.get(&run.uid) else { return false };
             // In place the source is what is read again.
-            let in_place = self.scenario.spec.retry.in_place;
+            let in_place = self.scenario.spec.retry.keep_order == KeepOrder::OfPartition;
             let read_from = message
                 .carriers
                 .iter()

@@ -3,8 +3,11 @@
 //! A lower bound of what the core holds: a message counts from its delivery until its effects are
 //! in the log, which is before the core can know that they are.
 
+use std::collections::BTreeSet;
+
 use millstream_core::log::Batch;
 use millstream_core::message::Partition;
+use millstream_core::pipeline_spec::KeepOrder;
 use millstream_log_simulated::HostId;
 
 use crate::book::{Book, Kind};
@@ -34,7 +37,13 @@ impl Book {
         });
         let spec = &self.scenario.spec;
         let (messages, bytes) = (held.len(), held.values().sum::<usize>());
-        let (messages_max, bytes_max) = (spec.in_flight_messages, spec.in_flight_bytes);
+        let (mut messages_max, mut bytes_max) = (spec.in_flight_messages, spec.in_flight_bytes);
+        if spec.retry.keep_order == KeepOrder::OfKey {
+            // What waits for an earlier message of its key, in each partition.
+            let partitions: BTreeSet<&Partition> = held.keys().map(|(p, _)| p).collect();
+            messages_max += spec.waiting_messages * partitions.len();
+            bytes_max += spec.waiting_bytes * partitions.len();
+        }
         // One message that does not fit is handed over all the same.
         let alone = held.values().max().copied().unwrap_or(0);
         if messages > messages_max || bytes > bytes_max.saturating_add(alone) {

@@ -1,9 +1,9 @@
 //! Order: first attempts of a lane in the order of offsets, one after the other.
 
-use millstream_core::pipeline_spec::{Delivery, Ordering};
+use millstream_core::pipeline_spec::{Delivery, KeepOrder, MissingKey};
 
 use crate::book::Book;
-use crate::facts::{End, Facts};
+use crate::facts::{End, Facts, Uid};
 use crate::runs::{Ended, Run};
 
 impl Book {
@@ -44,6 +44,10 @@ impl Book {
             );
             return self.violate("first attempts of a lane are in order", what);
         }
+        if let Some(waits) = self.waits_by_turn(facts, run, offset) {
+            let what = format!("{} overtakes {waits}", self.name(facts.uid));
+            return self.violate("a message waits for the earlier ones of its key", what);
+        }
         if let Some(last) = last
             && let Some(waits) = self.waits_in_place(facts, run, last)
         {
@@ -56,11 +60,36 @@ impl Book {
     /// With retries in place: the message at `last`, if its attempts have not come to an end.
     fn waits_in_place(&self, facts: &Facts, run: &Run, last: u64) -> Option<String> {
         let spec = &self.scenario.spec;
-        if spec.ordering != Ordering::Partition || !spec.retry.in_place {
+        if spec.retry.keep_order != KeepOrder::OfPartition {
             return None;
         }
         let uid = self.at.get(&facts.partition)?.get(&last)?;
-        let message = self.messages.get(uid)?;
+        self.has_not_ended(*uid, run).then(|| self.name(*uid))
+    }
+
+    /// Where order is kept: an earlier message of the key whose attempts have not come to an end.
+    fn waits_by_turn(&self, facts: &Facts, run: &Run, offset: u64) -> Option<String> {
+        if self.scenario.spec.retry.keep_order != KeepOrder::OfKey || facts.key.is_none() {
+            return None;
+        }
+        let mut earlier = self.at.get(&facts.partition)?.range(..offset);
+        let first = earlier.find(|(_, uid)| {
+            self.messages.get(uid).is_some_and(|m| m.facts.key == facts.key)
+                && self.has_not_ended(**uid, run)
+        });
+        first.map(|(_, uid)| self.name(*uid))
+    }
+
+    /// Whether this message may still be attempted, as far as this attempt at another has to know.
+    fn has_not_ended(&self, uid: Uid, run: &Run) -> bool {
+        let Some(message) = self.messages.get(&uid) else { return false };
+        let idempotency = self.scenario.spec.idempotency.as_ref();
+        if idempotency.is_some_and(|i| i.missing == MissingKey::Reject)
+            && message.facts.idempotency.is_none()
+        {
+            // Never attempted.
+            return false;
+        }
         let limit = self.scenario.attempts_max();
         let has_ended = message.runs.iter().filter_map(|id| self.runs.get(id)).any(|run| {
             matches!(&run.ended, Some((_, Ended::Did(End::Done(_) | End::Reject))))
@@ -70,6 +99,6 @@ impl Book {
         let last = message.runs.last().and_then(|id| self.runs.get(id));
         let lost = self.delivery() == Delivery::AtMostOnce
             && last.is_none_or(|last| last.host != run.host || last.epoch != run.epoch);
-        (!has_ended && !lost && !self.is_duplicate(*uid)).then(|| self.name(*uid))
+        !has_ended && !lost && !self.is_duplicate(uid)
     }
 }

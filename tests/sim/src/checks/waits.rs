@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use millstream_core::message::EpochMs;
+use millstream_core::pipeline_spec::KeepOrder;
 use millstream_log_simulated::WALL_CLOCK_BEGIN;
 
 use crate::book::{Book, Carrier, Kind};
@@ -51,7 +52,7 @@ impl Book {
                 let wait = asked.clamp(retry.pause_min, retry.pause_max);
                 (*at, wait, "a pause stops its lane for as long as was asked")
             }
-            Some((at, Ended::Did(end))) if retry.in_place => {
+            Some((at, Ended::Did(end))) if retry.keep_order == KeepOrder::OfPartition => {
                 let Some(wait) = delay_after(&retry.delays, last.number, end) else { return };
                 (*at, wait, "a retry in place waits for its delay")
             }

@@ -61,6 +61,7 @@ impl Book {
                 partition: message.source(),
                 offset: message.offset,
                 attempts: 0,
+                waits: 0,
                 writer: None,
                 written: at,
                 timestamp: message.timestamp,

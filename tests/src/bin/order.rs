@@ -1,0 +1,97 @@
+//! Measures what keys that do not fail keep of their throughput while every first attempt at a message of
+//! other keys fails and the later ones of those keys wait: pairs of runs, without and with failures by
+//! turns, each in a fresh folder; prints the median of the pairs' ratios.
+//!
+//! `order [--pairs N] [--messages N]`
+#![expect(clippy::print_stdout, reason = "what it measured is what it is for")]
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot be made ends it")]
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use millstream_guest_builder::guest;
+use millstream_tests::folder::Folder;
+use millstream_tests::host::Host;
+use millstream_tests::waiting;
+use tokio::time::Instant;
+
+const PAIRS: usize = 5;
+/// Enough for seconds of work.
+const MESSAGES: usize = 200_000;
+const KEYS: usize = 50;
+/// A fifth of the keys, so of the first attempts.
+const FAILING_KEYS: usize = 10;
+/// The part of the others' messages that is measured: without start and end.
+const FROM: f64 = 0.1;
+const TO: f64 = 0.9;
+const WITHIN: Duration = Duration::from_secs(300);
+
+const CONFIG: &str = r#"
+[host]
+admin = "127.0.0.1:0"
+
+[log]
+durability = "1s"
+
+[pipelines.orders]
+source = { topics = ["orders"] }
+plugin = "hostile.wasm"
+outputs = { default = "failed.out", healthy = "healthy.out" }
+retry = { delays = ["500ms", "1s", "2s"] }
+"#;
+
+fn main() {
+    let pairs = argument("--pairs").unwrap_or(PAIRS);
+    let messages = argument("--messages").unwrap_or(MESSAGES);
+    let mut ratios = Vec::new();
+    for pair in 1..=pairs {
+        let without = throughput(messages, 0);
+        let with = throughput(messages, 1);
+        let ratio = with / without;
+        println!("pair {pair}: without {without:.0}/s, with {with:.0}/s, ratio {ratio:.3}");
+        ratios.push(ratio);
+    }
+    ratios.sort_by(f64::total_cmp);
+    let median = ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN);
+    println!(
+        "keys that do not fail keep {median:.3} of their throughput while others fail (median of {pairs} pairs)"
+    );
+}
+
+fn argument(name: &str) -> Option<usize> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
+    arguments.next().map(|value| value.parse().unwrap())
+}
+
+/// Messages a second of the keys that do not fail, when so many attempts at each message of the others do.
+fn throughput(messages: usize, failures: usize) -> f64 {
+    let folder = Folder::new(CONFIG);
+    folder.plugin("hostile.wasm", &guest("hostile"));
+    folder.ok(&["topics", "create", "--pipelines"], "");
+    let mut lines = String::new();
+    let padding = "x".repeat(200);
+    for number in 0..messages {
+        let key = number % KEYS;
+        let value = match key < FAILING_KEYS {
+            true => format!("after {failures} {padding}"),
+            false => "named healthy".to_owned(),
+        };
+        writeln!(lines, r#"{{"key":"k{key}","value":"{value}"}}"#).unwrap();
+    }
+    folder.ok(&["produce", "orders"], &lines);
+    let mut host = Host::start(&folder);
+    let healthy = (messages / KEYS * (KEYS - FAILING_KEYS)) as f64;
+    let mut reached = |part: f64| {
+        waiting::until("messages are handled", WITHIN, || {
+            let done = host.metric("millstream_outputs_total", &["healthy.out"])?;
+            (done >= part * healthy).then(|| (Instant::now(), done))
+        })
+    };
+    let (begin, first) = reached(FROM);
+    let (end, last) = reached(TO);
+    let retries = host.metric("millstream_retries_total", &[]).unwrap();
+    assert_eq!(retries > 0.0, failures > 0, "{retries} retries");
+    // What still fails takes minutes; nothing of it is measured.
+    host.kill();
+    (last - first) / end.duration_since(begin).as_secs_f64()
+}
