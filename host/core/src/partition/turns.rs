@@ -34,6 +34,9 @@ use super::PartitionTask;
 /// A ledger with so many offsets takes 24 MB.
 const SPAN_MAX: usize = 1_000_000;
 
+/// Redriven messages wait in a tier without a delay.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// What waits in memory for its turn.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
@@ -132,9 +135,20 @@ impl PartitionTask {
         }
     }
 
-    /// Appends a message to a tier without an attempt.
-    pub(super) fn put_behind(&mut self, item: InHand, tier: usize) {
-        let Some(tier) = self.tiers.all().get(tier) else {
+    /// Appends a message to a tier without an attempt: to that of the message it waits for at first, then to
+    /// ever longer ones. Else a key that fails for long would have all that waits for it written anew with
+    /// each of its delays.
+    pub(super) fn put_behind(&mut self, item: InHand, first: usize) {
+        let tiers = self.tiers.all().iter();
+        let first_delay = self.tiers.all().get(first).map_or(Duration::ZERO, |tier| tier.delay);
+        let waits = item.provenance.as_ref().map_or(0, |found| found.waits).min(20);
+        let wanted = first_delay.max(SHORTEST).saturating_mul(1 << waits);
+        let longer = tiers.clone().filter(|tier| tier.delay >= wanted);
+        let chosen = match waits {
+            0 => self.tiers.all().get(first),
+            _ => longer.min_by_key(|tier| tier.delay).or(tiers.max_by_key(|tier| tier.delay)),
+        };
+        let Some(tier) = chosen else {
             // There is no such tier; nothing is lost by waiting in memory.
             return self.enqueue(item);
         };
