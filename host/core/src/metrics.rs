@@ -223,7 +223,7 @@ impl Metrics {
             )?,
             put_behind: counter(
                 "millstream_put_behind_total",
-                "Messages put behind an earlier one of their key, into its retry tier, without an attempt.",
+                "Messages put behind an earlier one of their key, into a retry tier, without an attempt.",
                 PARTITION,
             )?,
             held_up: register(

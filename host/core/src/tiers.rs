@@ -7,7 +7,7 @@
 //! - due = append time + the tier's delay, so a tier's messages become due in offset order and only
 //!   its head is looked at; a clock that jumps makes nobody wait longer than the delay;
 //! - of several copies of a message one counts, and where order is kept a retry that is due while an
-//!   earlier message of its key is outstanding is put behind that one, in its tier (`outstanding`);
+//!   earlier message of its key is outstanding is put behind that one (`outstanding`, `turns`);
 //! - where order is kept, a retry is not taken before the source was read up to its turn: what the last owner
 //!   kept in memory before it is in its lane then;
 //! - a message of another group is never handled; what cannot be understood becomes a dead letter.

@@ -4,8 +4,8 @@
 //! Between `lane` and `dedupe`, at the head of each lane: it is given out only if nothing of its key that is
 //! outstanding comes before it. Those behind it wait in the lane, in memory, up to a bound; beyond it, and
 //! where memory does not keep them, they are put behind: appended to the tier that the first one is in,
-//! without an attempt. There they are due by themselves, and are put behind again if it still is not their
-//! turn. So are those in memory when the commit lags too far for them: it stays below what waits, so all that
+//! without an attempt. There they are due by themselves, and are put behind again, into a longer tier each
+//! time, if it still is not their turn. So are those in memory when the commit lags too far for them: it stays below what waits, so all that
 //! is handled meanwhile has to be told apart in its metadata (what has no room there is repeated after a
 //! crash), and kept in the ledger.
 //!
