@@ -32,6 +32,7 @@ mod partition;
 pub mod pipeline;
 pub mod pipeline_spec;
 pub mod plugin;
+mod rounds;
 mod settle;
 pub mod shutdown;
 pub mod status;

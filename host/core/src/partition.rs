@@ -38,6 +38,7 @@ use crate::message::{EpochMs, Partition};
 use crate::metrics::PartitionMetrics;
 use crate::pipeline::{Context, PipelineError};
 use crate::pipeline_spec::{self, KeepOrder};
+use crate::rounds::Round;
 use crate::settle::{Acknowledged, Settling};
 use crate::status::PartitionStatus;
 use crate::tiers::{Due, Tiers};
@@ -107,8 +108,8 @@ pub(crate) struct PartitionTask {
     turn_waits: BTreeMap<LaneId, Instant>,
     /// What is in `outbox` is sent then, whatever else comes.
     append_at: Instant,
-    /// No transaction is sent before (`exactly_once`).
-    transact_at: Instant,
+    /// Tells of the end of a round of transactions (`exactly_once`).
+    round: watch::Receiver<Round>,
     /// What was settled since the share was given back to: intake is woken once for all of it.
     freed: Room,
     /// Bytes of records in `outbox` and on their way to the log.
@@ -155,6 +156,7 @@ impl PartitionTask {
         let ordering = context.spec.ordering;
         let keep_order = context.spec.retry.keep_order == KeepOrder::OfKey;
         let exactly_once = context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce;
+        let round = context.rounds.subscribe();
         let window = Window::new(exactly_once.then_some(context.ranges_max));
         Self {
             tiers: Tiers::new(&group, partition.clone(), Vec::new(), keep_order),
@@ -180,7 +182,7 @@ impl PartitionTask {
             append_at: Instant::now(),
             waiting: Waiting::default(),
             turn_waits: BTreeMap::new(),
-            transact_at: Instant::now(),
+            round,
             freed: Room { messages: 0, bytes: 0 },
             output_bytes: 0,
             appending: FuturesUnordered::new(),
@@ -247,6 +249,8 @@ impl PartitionTask {
                     ToPartition::Batch(batch) => self.on_batch(batch),
                     ToPartition::Ends(look, ends) => self.on_ends(look, &ends),
                 },
+                // Who waits for it goes on; the sender lives as long as the pipeline.
+                _ = self.round.changed() => {}
                 () = sleep_until(next_wake) => {}
             }
         }
@@ -389,8 +393,8 @@ impl PartitionTask {
         let under_way = self.committing.is_some() || (exactly_once && !self.appending.is_empty());
         let commit = match exactly_once {
             _ if under_way => None,
-            true if !self.outbox.is_empty() => Some(self.transact_at),
-            true => self.commit_at.map(|at| at.max(self.transact_at)),
+            true if !self.outbox.is_empty() => self.context.rounds.next(),
+            true => self.commit_at.zip(self.context.rounds.next()).map(|(at, next)| at.max(next)),
             false => self.commit_at,
         };
         [due, lane, append, commit].into_iter().flatten().min()

@@ -27,6 +27,7 @@ use crate::message::{Offset, Partition};
 use crate::metrics::Metrics;
 use crate::pipeline_spec::{Delivery, KeepOrder, PipelineSpec};
 use crate::plugin::Plugin;
+use crate::rounds::Rounds;
 use crate::shutdown::Shutdown;
 use crate::status::{PipelineStatus, Trouble};
 use crate::work_queue::WorkQueue;
@@ -84,6 +85,8 @@ pub(crate) struct Context {
     pub(crate) until_caught_up: AtomicBool,
     /// When the pipeline was assembled: its first tick.
     pub(crate) begun: Instant,
+    /// When partitions send their transactions (`exactly_once`).
+    pub(crate) rounds: Arc<Rounds>,
     /// How many partitions each source topic had when the pipeline started; set before intake begins.
     pub(crate) partitions_at_start: OnceLock<BTreeMap<Arc<str>, u32>>,
 }
@@ -97,7 +100,9 @@ impl Pipeline {
     /// Assembles a pipeline.
     pub fn new(spec: PipelineSpec, ports: Ports) -> Self {
         let ranges_max = ports.log.commit_metadata_bytes_max() / RANGE_BYTES_MAX;
+        let rounds = Arc::new(Rounds::new(spec.transaction_interval));
         let context = Context {
+            rounds,
             spec,
             ports,
             queue: Arc::new(WorkQueue::default()),

@@ -267,7 +267,10 @@ pub(crate) async fn transact(
     let mut wait = crate::pipeline::Backoff::default();
     let mut transaction = Arc::new(lend(&mut settling, &committed));
     loop {
-        match consumer.transact(Arc::clone(&transaction)).await {
+        let in_round = context.rounds.enter();
+        let answer = consumer.transact(Arc::clone(&transaction)).await;
+        drop(in_round);
+        match answer {
             Ok(()) => break,
             Err(TransactError::Offender { index, error }) => {
                 let owner = take_back(&mut settling, transaction, index);

@@ -179,6 +179,11 @@ impl Member {
         self.source_of(partition).is_some_and(|source| self.shared.owned().contains(&source))
     }
 
+    /// How many partitions are owned.
+    pub(crate) fn owned(&self) -> usize {
+        self.shared.owned().len()
+    }
+
     pub(crate) async fn commit(&self, commits: Commits) -> Result<(), LogError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Commit(CommitCall { commits, reply })).await?;

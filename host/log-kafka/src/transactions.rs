@@ -4,9 +4,10 @@
 //! partitions that come at the same time become one transaction. It is open only while it is written:
 //!
 //! ```text
-//! calls ──▶ begin ──▶ produce ──▶ delivered ──▶ still ours? ──▶ offsets ──▶ commit ──▶ answers
-//!              ▲                      │ abortable, offender, not ours            │
-//!              └──────── abort ◀──────┴──────────────────────────────────────────┘
+//!                 ┌──▶ produce ──▶ delivered ──────┐
+//! calls ──▶ begin ┤                                 ├──▶ commit ──▶ answers
+//!              ▲  └──▶ still ours? ──▶ offsets ─────┤       │
+//!              └──────── abort ◀── offender, not ours, abortable
 //! ```
 //!
 //! Invariants:
@@ -18,7 +19,7 @@
 //!   from what was committed.
 //!
 //! rdkafka's `flush` and `commit_transaction` poll in steps of 100 ms, so what is outstanding is waited for
-//! first; commits take half a millisecond instead of a hundred. The producer's queue is served by a thread
+//! first, to the last report put away; commits take half a millisecond instead of a hundred. The producer's queue is served by a thread
 //! of its own: rdkafka's `poll` spins when it is to wait for less than a millisecond.
 
 use std::sync::Arc;
@@ -43,11 +44,16 @@ use crate::options::KafkaOptions;
 use crate::producer;
 use crate::records;
 
-/// How long the first call waits for those of other partitions.
-const GATHER: Duration = Duration::from_millis(2);
+/// How long the first call waits for those of the other partitions that this member owns: on a busy machine
+/// they need some time to get here, and whoever comes later waits for a whole transaction.
+const GATHER: Duration = Duration::from_millis(4);
 
 /// How long to wait when librdkafka's queue is full.
 const QUEUE_FULL: Duration = Duration::from_millis(1);
+
+/// How long putting away may take before the commit goes on, and how often it is looked for.
+const PUT_AWAY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_micros(100);
 
 /// How long a step of initialising takes.
 const INIT_STEP: Duration = Duration::from_millis(100);
@@ -85,8 +91,7 @@ impl Transactions {
         cluster_id: String,
     ) -> Result<Self, LogError> {
         let (calls, receiver) = sync_channel(CALLS_MAX);
-        let worker =
-            Worker { options, subscription, member, cluster_id, native: None, partitions: 1 };
+        let worker = Worker { options, subscription, member, cluster_id, native: None };
         std::thread::Builder::new()
             .name("kafka-transactions".to_owned())
             .spawn(move || worker.run(&receiver))
@@ -131,8 +136,6 @@ struct Worker {
     member: Arc<Member>,
     cluster_id: String,
     native: Option<Arc<Native>>,
-    /// Calls of the last transaction: as many are waited for.
-    partitions: usize,
 }
 
 impl Worker {
@@ -142,13 +145,12 @@ impl Worker {
             let deadline = Instant::now() + GATHER;
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
-                let wait = if gathered.len() < self.partitions { left } else { Duration::ZERO };
+                let wait = if gathered.len() < self.member.owned() { left } else { Duration::ZERO };
                 match calls.recv_timeout(wait) {
                     Ok(call) => gathered.push(call),
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
                 }
             }
-            self.partitions = gathered.len();
             self.carry_out(gathered);
         }
     }
@@ -234,38 +236,6 @@ impl Worker {
         if let Err(error) = native.begin_transaction() {
             return abort(native, &operation, &error);
         }
-        match produce(native, calls) {
-            Ok(delivered) => {
-                let refused = refused(calls, &delivered);
-                let was_given_up = delivered.iter().any(|delivered| {
-                    matches!(delivered, Err(Code::PurgeQueue | Code::PurgeInflight))
-                });
-                if was_given_up && let Some(group) = member.consumer().group_metadata() {
-                    // librdkafka has given the transaction up; its records tell only that they were. It
-                    // says so to whoever goes on with the transaction, and it is aborted in any case.
-                    let operation = format!("{operation}, which writes to {}", topics(calls));
-                    match send_offsets(native, offsets(calls, &cluster_id), group) {
-                        Some(Ok(())) => {}
-                        Some(Err(error)) => return abort(native, &operation, &error),
-                        None => return stuck(&operation),
-                    }
-                }
-                match refused {
-                    Ok(refused) if refused.is_empty() => {}
-                    Ok(refused) => {
-                        let ended = after_abort(native, &operation, Ended::Without(refused));
-                        let records = calls.iter().flat_map(|call| &call.transaction.records);
-                        for topic in producer::unknown_topics(records.zip(&delivered)) {
-                            // What is new is known the next time; that nobody answers shows then, too.
-                            let _ = native.client().fetch_metadata(Some(&topic), CALL);
-                        }
-                        return ended;
-                    }
-                    Err(error) => return after_abort(native, &operation, Ended::Aborted(error)),
-                }
-            }
-            Err(error) => return abort(native, &operation, &error),
-        }
         // In this order: see the module's invariants.
         let Some(group) = member.consumer().group_metadata() else {
             let error = LogError::Fenced(format!("{operation}: this member is in no group"));
@@ -284,14 +254,58 @@ impl Worker {
         if !not_ours.is_empty() {
             return after_abort(native, &operation, Ended::Without(not_ours));
         }
-        let offsets = offsets(calls, &cluster_id);
-        if offsets.count() > 0 {
-            match send_offsets(native, offsets, group) {
+        // While the records are on their way: what the brokers do for both is most of a transaction's time.
+        let sending = match Sending::begin(native, offsets(calls, &cluster_id), group) {
+            Ok(sending) => sending,
+            Err(error) => return after_abort(native, &operation, Ended::Aborted(error)),
+        };
+        let delivered = produce(native, calls);
+        let Some(sent) = sending.ended() else { return stuck(&operation) };
+        let delivered = match delivered {
+            Ok(delivered) => delivered,
+            Err(error) => return abort(native, &operation, &error),
+        };
+        let given_up = delivered.iter().any(|delivered| {
+            matches!(delivered, Err(Code::PurgeQueue | Code::PurgeInflight))
+        });
+        if given_up {
+            // librdkafka has given the transaction up; its records tell only that they were. Why it says to
+            // whoever goes on with the transaction.
+            let operation = format!("{operation}, which writes to {}", topics(calls));
+            let sent = match (&sent, member.consumer().group_metadata()) {
+                (Ok(()), Some(group)) => {
+                    match Sending::begin(native, offsets(calls, &cluster_id), group) {
+                        Ok(sending) => sending.ended(),
+                        Err(error) => {
+                            return after_abort(native, &operation, Ended::Aborted(error));
+                        }
+                    }
+                }
+                _ => Some(sent.clone()),
+            };
+            match sent {
                 Some(Ok(())) => {}
                 Some(Err(error)) => return abort(native, &operation, &error),
                 None => return stuck(&operation),
             }
         }
+        match refused(calls, &delivered) {
+            Ok(refused) if refused.is_empty() => {}
+            Ok(refused) => {
+                let ended = after_abort(native, &operation, Ended::Without(refused));
+                let records = calls.iter().flat_map(|call| &call.transaction.records);
+                for topic in producer::unknown_topics(records.zip(&delivered)) {
+                    // What is new is known the next time; that nobody answers shows then, too.
+                    let _ = native.client().fetch_metadata(Some(&topic), CALL);
+                }
+                return ended;
+            }
+            Err(error) => return after_abort(native, &operation, Ended::Aborted(error)),
+        }
+        if let Err(error) = sent {
+            return abort(native, &operation, &error);
+        }
+        put_away(native);
         loop {
             match native.commit_transaction(CALL) {
                 Ok(()) => return Ended::Committed,
@@ -343,24 +357,49 @@ fn produce(native: &Native, calls: &[Call]) -> Result<Vec<Delivered>, KafkaError
     all.blocking_recv().map_err(|_| KafkaError::Canceled)
 }
 
-/// Adds offsets to the transaction, on a thread of its own: librdkafka 2.12 never answers when the group's
-/// coordinator dies at the wrong moment. `None` if it has not; the thread keeps the producer until it does.
-fn send_offsets(
-    native: &Arc<Native>,
-    offsets: TopicPartitionList,
-    group: ConsumerGroupMetadata,
-) -> Option<Result<(), KafkaError>> {
-    let (reply, answer) = sync_channel(1);
-    let native = Arc::clone(native);
-    let send = move || {
-        let _ = reply.send(native.send_offsets_to_transaction(&offsets, &group, CALL));
-    };
-    let thread = std::thread::Builder::new().name("kafka-offsets".to_owned());
-    if let Err(error) = thread.spawn(send) {
-        tracing::warn!(%error, "no thread for Kafka");
-        return None;
+/// Waits until the thread that serves the queue has put away what it told of: as long as a report is there,
+/// rdkafka's `commit_transaction` waits 100 ms for the next one, which does not come.
+fn put_away(native: &Native) {
+    let deadline = Instant::now() + PUT_AWAY;
+    while native.in_flight_count() > 0 && Instant::now() < deadline {
+        std::thread::sleep(LOOK_EVERY);
     }
-    answer.recv_timeout(CALL * 2).ok()
+}
+
+/// Offsets on their way into the transaction, on a thread of its own: librdkafka 2.12 never answers when the
+/// group's coordinator dies at the wrong moment.
+struct Sending {
+    answer: Option<Receiver<Result<(), KafkaError>>>,
+}
+
+impl Sending {
+    fn begin(
+        native: &Arc<Native>,
+        offsets: TopicPartitionList,
+        group: ConsumerGroupMetadata,
+    ) -> Result<Self, LogError> {
+        if offsets.count() == 0 {
+            return Ok(Self { answer: None });
+        }
+        let (reply, answer) = sync_channel(1);
+        let native = Arc::clone(native);
+        let send = move || {
+            let _ = reply.send(native.send_offsets_to_transaction(&offsets, &group, CALL));
+        };
+        let thread = std::thread::Builder::new().name("kafka-offsets".to_owned()).spawn(send);
+        match thread {
+            Ok(_) => Ok(Self { answer: Some(answer) }),
+            Err(error) => Err(LogError::Unavailable(format!("no thread for Kafka: {error}"))),
+        }
+    }
+
+    /// Waits for its end. `None` if there is none; the thread keeps the producer until it has ended.
+    fn ended(self) -> Option<Result<(), KafkaError>> {
+        match self.answer {
+            Some(answer) => answer.recv_timeout(CALL * 2).ok(),
+            None => Some(Ok(())),
+        }
+    }
 }
 
 /// The producer does not answer any more; the next one fences it, which aborts what it had begun.

@@ -240,7 +240,7 @@ impl PartitionTask {
     /// Whether it is time for a transaction, or nothing more comes in to wait for.
     fn may_transact(&self) -> bool {
         let all_in_outbox = self.share.is_paused() && self.out == 0 && !self.lanes.any_ready();
-        all_in_outbox || Instant::now() >= self.transact_at
+        self.context.rounds.may_begin(all_in_outbox)
     }
 
     pub(super) fn on_acknowledged(&mut self, acknowledged: Acknowledged) {
@@ -278,9 +278,6 @@ impl PartitionTask {
         }
         outputs.tell(&self.metrics);
         if let Some(committed) = committed {
-            let half = self.context.spec.transaction_interval / 2;
-            let every = self.context.spec.transaction_interval;
-            self.transact_at = self.context.tick(every, Instant::now() + half);
             self.on_committed(committed);
         }
     }
