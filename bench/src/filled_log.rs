@@ -42,6 +42,7 @@ pub(crate) async fn open(dir: &Path, messages: u64) -> anyhow::Result<Arc<Embedd
             retention_bytes: None,
             message_bytes_max: 1 << 20,
             append_time: false,
+            compacted: false,
             replication: None,
         };
         log.create_topic(topic).await?;

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use millstream_core::clock::SystemClock;
+use millstream_core::idempotency::KeySource;
 use millstream_core::metrics::Metrics;
 use millstream_core::names::Template;
 use millstream_core::pipeline::{Pipeline, PipelineError, Ports, Until};
 use millstream_core::pipeline_spec::{
-    DeadLetterSpec, Delivery, KeepOrder, Ordering, PipelineSpec, RetrySpec, Start,
+    DeadLetterSpec, Delivery, IdempotencySpec, KeepOrder, MissingKey, Ordering, PipelineSpec,
+    RetrySpec, Start,
 };
 use millstream_core::plugin::Plugin;
 use millstream_core::shutdown::Shutdown;
@@ -39,6 +41,8 @@ pub(crate) struct PipelineSetup {
     pub(crate) ordering: Ordering,
     pub(crate) in_flight_messages: usize,
     pub(crate) instances: usize,
+    /// Whether each message has an idempotency key, all of them different.
+    pub(crate) idempotency: bool,
 }
 
 /// Runs a pipeline over `messages` in a fresh log in `dir`; answers what it took from its start
@@ -130,7 +134,12 @@ fn spec(setup: &PipelineSetup) -> anyhow::Result<PipelineSpec> {
             topic: template("{topic}.dlq", false)?,
             retention: Some(Duration::from_secs(14 * 24 * 3600)),
         },
-        idempotency: None,
+        idempotency: setup.idempotency.then(|| IdempotencySpec {
+            key: KeySource::Header("traceparent".to_owned()),
+            ttl: Duration::from_secs(7 * 24 * 3600),
+            missing: MissingKey::Reject,
+            in_topic: false,
+        }),
         commit_interval: COMMIT_EVERY,
         commit_refresh: Duration::from_secs(86_400),
         held_up_after: Duration::from_secs(60),

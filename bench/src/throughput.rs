@@ -87,6 +87,7 @@ pub(crate) fn runs(
             ordering,
             in_flight_messages: IN_FLIGHT_DEFAULT,
             instances: cores,
+            idempotency: false,
         };
         change(&mut setup);
         let order = if ordering == Ordering::Key { "key" } else { "partition" };
@@ -97,6 +98,7 @@ pub(crate) fn runs(
     let as_it_is = |_: &mut PipelineSetup| {};
     let without_sandbox = |setup: &mut PipelineSetup| setup.plugin = Arc::clone(native);
     let ten_fold = |setup: &mut PipelineSetup| setup.in_flight_messages = 10 * IN_FLIGHT_DEFAULT;
+    let keys = |setup: &mut PipelineSetup| setup.idempotency = true;
     let (aimed, information) = (Role::Pipeline, Role::Information);
     let pipelines = [
         pipeline(AtLeastOnce, Ordering::Key, aimed, "", &as_it_is),
@@ -106,6 +108,8 @@ pub(crate) fn runs(
         pipeline(AtLeastOnce, Ordering::Key, information, ", no sandbox", &without_sandbox),
         pipeline(AtLeastOnce, Ordering::Key, information, ", 10,000 in flight", &ten_fold),
         pipeline(ExactlyOnce, Ordering::Key, information, ", 10,000 in flight", &ten_fold),
+        pipeline(AtLeastOnce, Ordering::Key, information, ", idempotency keys", &keys),
+        pipeline(ExactlyOnce, Ordering::Key, information, ", idempotency keys", &keys),
     ];
     let wanted =
         |run: &Run| only.is_empty() || only.iter().any(|part| run.name.contains(part.as_str()));

@@ -25,6 +25,7 @@ fn spec(name: &str, partitions: u32) -> TopicSpec {
         retention_bytes: None,
         message_bytes_max: 1 << 20,
         append_time: false,
+        compacted: false,
         replication: None,
     }
 }

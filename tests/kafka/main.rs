@@ -13,4 +13,5 @@ mod failures;
 mod hosts;
 mod order;
 mod security;
+mod twice;
 mod what_fails;

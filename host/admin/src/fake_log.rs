@@ -63,6 +63,7 @@ pub(crate) fn topic(name: &str) -> TopicSpec {
         retention_bytes: None,
         message_bytes_max: 32 << 20,
         append_time: false,
+        compacted: false,
         replication: None,
     }
 }

@@ -134,6 +134,8 @@ pub(crate) struct TopicJson {
     #[serde(default)]
     append_time: bool,
     #[serde(default)]
+    compacted: bool,
+    #[serde(default)]
     replication: Option<u32>,
 }
 
@@ -147,6 +149,7 @@ impl From<&TopicSpec> for TopicJson {
             retention_bytes: spec.retention_bytes,
             message_bytes_max: spec.message_bytes_max,
             append_time: spec.append_time,
+            compacted: spec.compacted,
             replication: spec.replication,
         }
     }
@@ -161,6 +164,7 @@ impl TopicJson {
             retention_bytes: self.retention_bytes,
             message_bytes_max: self.message_bytes_max,
             append_time: self.append_time,
+            compacted: self.compacted,
             replication: self.replication,
         }
     }

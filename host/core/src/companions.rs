@@ -1,4 +1,4 @@
-//! Companion topics: the retry tiers and dead-letter topics beside each source topic.
+//! Companion topics: the retry tiers, dead-letter and idempotency topics beside each source topic.
 //!
 //! Made before the first message is handled, with the source's partition count, so that a companion
 //! keeps the partition number; append time, so that neither an old timestamp nor a broker's
@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::idempotency::mark_record;
 use crate::log::{Log, LogError, TopicSpec};
 use crate::message::{Partition, Topic};
 use crate::names::REDRIVE_DELAY;
@@ -15,6 +16,9 @@ use crate::pipeline_spec::{KeepOrder, PipelineSpec};
 
 /// How much larger a companion's messages may be than the source's: the host's headers and room.
 pub const COMPANION_HEADROOM_BYTES: usize = 64 * 1024;
+
+/// How much longer than they are asked for marks are kept in their topic: clocks differ.
+const MARKS_KEPT_LONGER: Duration = Duration::from_secs(24 * 3600);
 
 /// The companion topics `spec` needs beside those of `sources`.
 pub fn wanted(spec: &PipelineSpec, sources: &[TopicSpec]) -> Vec<TopicSpec> {
@@ -27,6 +31,7 @@ pub fn wanted(spec: &PipelineSpec, sources: &[TopicSpec]) -> Vec<TopicSpec> {
             retention_bytes: None,
             message_bytes_max: source.message_bytes_max.saturating_add(COMPANION_HEADROOM_BYTES),
             append_time: true,
+            compacted: false,
             replication: source.replication,
         };
         let mut delays: BTreeSet<Duration> = BTreeSet::from([REDRIVE_DELAY]);
@@ -39,6 +44,11 @@ pub fn wanted(spec: &PipelineSpec, sources: &[TopicSpec]) -> Vec<TopicSpec> {
         }
         let name = spec.dead_letter.topic.topic(&source.name, &spec.group, None);
         wanted.push(companion(name, spec.dead_letter.retention));
+        if let Some(idempotency) = spec.idempotency.as_ref().filter(|spec| spec.in_topic) {
+            let name = mark_record::topic(&source.name, &spec.group);
+            let retention = idempotency.ttl.saturating_add(MARKS_KEPT_LONGER);
+            wanted.push(TopicSpec { compacted: true, ..companion(name, Some(retention)) });
+        }
     }
     wanted
 }

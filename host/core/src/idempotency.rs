@@ -4,12 +4,15 @@
 //! A mark stores the turn: the same turn again means "already settled", another means "duplicate".
 //! Keys count within a source partition: give messages that may be repeated the same message key.
 
+pub mod in_topic;
+pub mod mark_record;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::log::LogError;
-use crate::message::{EpochMs, Message, Offset, Partition};
+use crate::message::{EpochMs, Message, Offset, Partition, Record};
 
 /// An idempotency key's largest size; a larger one is replaced by its digest.
 pub const KEY_BYTES_MAX: usize = 512;
@@ -36,6 +39,15 @@ pub struct Mark {
     pub expires: EpochMs,
 }
 
+/// What is known of a marked key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// The turn of the message that was handled.
+    pub turn: Offset,
+    /// When the mark may be forgotten.
+    pub expires: EpochMs,
+}
+
 /// A store of marks. `lookup` never shows a mark whose `mark` call was not answered, except after a
 /// restart.
 #[async_trait]
@@ -56,6 +68,71 @@ pub trait IdempotencyStore: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable`: ask again.
     async fn mark(&self, marks: Vec<Mark>) -> Result<(), LogError>;
+
+    /// Makes ready to answer for a partition that was assigned, after its commits were fetched.
+    ///
+    /// # Errors
+    /// `Unavailable`: ask again, nothing may be handled meanwhile.
+    async fn restore(&self, _scope: &Scope) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    /// A partition is given up in order; nothing of it is on its way.
+    ///
+    /// # Errors
+    /// See [`LogError`]; the next restoring takes longer then, and nothing else.
+    async fn release(&self, _scope: &Scope) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    /// The records that bring these marks into a transaction, one for each; `None` if the log takes marks
+    /// as they are.
+    fn records(&self, _marks: &[Mark]) -> Option<Vec<Record>> {
+        None
+    }
+
+    /// The transaction with the records of these marks is committed.
+    ///
+    /// # Errors
+    /// `Unavailable`: ask again.
+    async fn marked(&self, _marks: &[Mark]) -> Result<(), LogError> {
+        Ok(())
+    }
+}
+
+/// A host's own copy of marks that lie in a topic. It may be lost at any time: it is restored then.
+///
+/// What was put is there for every later `get` of this process, and after a crash with it everything put before.
+#[async_trait]
+pub trait MarkCopy: Send + Sync + 'static {
+    /// Up to which offset of the topic the copy has everything.
+    ///
+    /// # Errors
+    /// `Unavailable`: ask again.
+    async fn checkpoint(&self, scope: &Scope) -> Result<Option<Offset>, LogError>;
+
+    /// What is marked, in the order asked for.
+    ///
+    /// # Errors
+    /// `Unavailable`: ask again.
+    async fn get(&self, scope: &Scope, keys: &[Bytes]) -> Result<Vec<Option<Marked>>, LogError>;
+
+    /// Takes marks, and the checkpoint if one is given, at once.
+    ///
+    /// # Errors
+    /// `Unavailable`: ask again.
+    async fn put(
+        &self,
+        scope: &Scope,
+        marks: Vec<(Bytes, Marked)>,
+        checkpoint: Option<Offset>,
+    ) -> Result<(), LogError>;
+
+    /// Forgets everything about a partition.
+    ///
+    /// # Errors
+    /// `Unavailable`: ask again.
+    async fn discard(&self, scope: &Scope) -> Result<(), LogError>;
 }
 
 /// Where a message's idempotency key comes from.

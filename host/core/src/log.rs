@@ -173,6 +173,8 @@ pub struct TopicSpec {
     pub message_bytes_max: usize,
     /// Whether records get the log's time when they are appended, whatever they bring.
     pub append_time: bool,
+    /// Whether only the last record of each key must be kept.
+    pub compacted: bool,
     /// Replicas of each partition; `None` leaves it to the log, or is not known.
     pub replication: Option<u32>,
 }

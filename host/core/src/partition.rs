@@ -220,6 +220,7 @@ impl PartitionTask {
             self.advance(deadline.is_some()).await?;
             self.show();
             if deadline.is_some() && self.has_drained() {
+                self.release_marks().await;
                 return Ok(());
             }
             let next_wake = self.next_wake(deadline);
@@ -408,6 +409,24 @@ impl PartitionTask {
             && self.commit_at.is_none()
             && (!self.committed_first()
                 || (self.awaiting_commit.is_empty() && self.lanes.queued() == 0))
+    }
+
+    /// Nothing is on its way any more: the store may note how far it is. That only spares a restart some reading.
+    async fn release_marks(&mut self) {
+        if self.context.spec.idempotency.is_none() {
+            return;
+        }
+        let Ok(store) = self.context.store() else { return };
+        let scope = self.context.scope(&self.partition);
+        match tokio::time::timeout(LAST_COMMIT, store.release(&scope)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::info!(pipeline = %self.context.spec.name, partition = %self.partition, %error, "how far the idempotency marks are known was not noted; the next start reads more of them");
+            }
+            Err(_) => {
+                tracing::info!(pipeline = %self.context.spec.name, partition = %self.partition, "how far the idempotency marks are known was not noted in time; the next start reads more of them");
+            }
+        }
     }
 
     /// Whether what was admitted is committed already, so that nobody else will handle it.

@@ -311,12 +311,17 @@ impl Context {
         metrics.in_flight_bytes.with_label_values(&[name]).set(bytes);
     }
 
+    /// Where the idempotency keys of a source partition count.
+    pub(crate) fn scope(&self, source: &Partition) -> Scope {
+        Scope { group: self.spec.group.as_str().into(), partition: source.clone() }
+    }
+
     /// The mark of a handled message.
     pub(crate) fn mark(&self, key: &Bytes, turn: Offset, source: &Partition) -> Option<Mark> {
         let ttl = self.spec.idempotency.as_ref()?.ttl;
         let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         Some(Mark {
-            scope: Scope { group: self.spec.group.as_str().into(), partition: source.clone() },
+            scope: self.scope(source),
             key: key.clone(),
             turn,
             expires: self.ports.clock.now().saturating_add(ttl),

@@ -133,6 +133,8 @@ pub struct IdempotencySpec {
     pub ttl: Duration,
     /// What to do with a message that has no key: reject it, or handle it without.
     pub missing: MissingKey,
+    /// Whether marks lie in a topic beside the source: the log keeps nothing but messages.
+    pub in_topic: bool,
 }
 
 /// What to do with a message without idempotency key.

@@ -245,7 +245,7 @@ pub(crate) async fn append(
             }
         }
     }
-    let marks: Vec<Mark> = settling.iter().filter_map(|one| one.mark.clone()).collect();
+    let marks = marks(&settling);
     if !marks.is_empty() {
         let store = context.store()?;
         context.until_available("idempotency mark", || store.mark(marks.clone())).await?;
@@ -265,7 +265,7 @@ pub(crate) async fn transact(
 ) -> Result<Acknowledged, PipelineError> {
     let output_bytes = output_bytes(&settling);
     let mut wait = crate::pipeline::Backoff::default();
-    let mut transaction = Arc::new(lend(&mut settling, &committed));
+    let mut transaction = Arc::new(lend(&context, &mut settling, &committed)?);
     loop {
         let in_round = context.rounds.enter();
         let answer = consumer.transact(Arc::clone(&transaction)).await;
@@ -275,12 +275,13 @@ pub(crate) async fn transact(
             Err(TransactError::Offender { index, error }) => {
                 let owner = take_back(&mut settling, transaction, index);
                 let one = owner.and_then(|owner| settling.get_mut(owner)).ok_or_else(|| {
-                    PipelineError::Bug(format!(
-                        "the log refused record {index} of a transaction that has no such record"
+                    PipelineError::Stopped(format!(
+                        "pipeline {}: an idempotency mark is refused: {error}; nothing is lost, its message stays uncommitted: mend the topic and start again",
+                        context.spec.name,
                     ))
                 })?;
                 one.refused(&context, &error)?;
-                transaction = Arc::new(lend(&mut settling, &committed));
+                transaction = Arc::new(lend(&context, &mut settling, &committed)?);
             }
             Err(TransactError::Log(error)) => {
                 context.or_wait("transaction", error, &mut wait).await?;
@@ -288,20 +289,41 @@ pub(crate) async fn transact(
         }
     }
     take_back(&mut settling, transaction, 0);
+    let marks = marks(&settling);
+    if !marks.is_empty() {
+        let store = context.store()?;
+        context.until_available("idempotency copy", || store.marked(&marks)).await?;
+    }
     let committed = Some(committed);
     Ok(Acknowledged { settled: settling, copies: Vec::new(), output_bytes, committed })
 }
 
 /// The transaction of these messages: their records go into it, and come back by [`take_back`]. The log may
-/// be asked more than once, and there are many records, so they are lent instead of copied.
-fn lend(settling: &mut [Settling], committed: &Committed) -> Transaction {
+/// be asked more than once, and there are many records, so they are lent instead of copied. The records of marks,
+/// where there are any, stand behind all others, and are nobody's.
+fn lend(
+    context: &Context,
+    settling: &mut [Settling],
+    committed: &Committed,
+) -> Result<Transaction, PipelineError> {
     let mut records = Vec::with_capacity(settling.iter().map(|one| one.records.len()).sum());
     for one in settling.iter_mut() {
         one.lent = one.records.len();
         records.append(&mut one.records);
     }
-    let marks = settling.iter().filter_map(|one| one.mark.clone()).collect();
-    Transaction { records, marks, commits: committed.commits.clone() }
+    let mut marks = marks(settling);
+    if !marks.is_empty()
+        && let Some(bearers) = context.store()?.records(&marks)
+    {
+        records.extend(bearers);
+        marks.clear();
+    }
+    Ok(Transaction { records, marks, commits: committed.commits.clone() })
+}
+
+/// The marks of those that are done and have a key.
+fn marks(settling: &[Settling]) -> Vec<Mark> {
+    settling.iter().filter_map(|one| one.mark.clone()).collect()
 }
 
 /// Gives the records back to their messages; says whose the record at `index` is.

@@ -119,6 +119,7 @@ impl TopicEntry {
             retention_bytes: fields.optional()?,
             message_bytes_max: usize::try_from(fields.u64()?).unwrap_or(usize::MAX),
             append_time: fields.u8()? != 0,
+            compacted: false,
             replication: None,
         };
         fields.end()?;

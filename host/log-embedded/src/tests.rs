@@ -67,6 +67,7 @@ pub(super) fn spec(name: &str, partitions: u32) -> TopicSpec {
         retention_bytes: None,
         message_bytes_max: 1024 * 1024,
         append_time: false,
+        compacted: false,
         replication: None,
     }
 }

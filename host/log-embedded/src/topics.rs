@@ -316,6 +316,7 @@ mod tests {
             retention_bytes: None,
             message_bytes_max: 1000,
             append_time: false,
+            compacted: false,
             replication: None,
         }
     }

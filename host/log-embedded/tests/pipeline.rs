@@ -84,6 +84,7 @@ impl World {
             retention_bytes: None,
             message_bytes_max: 1 << 20,
             append_time: false,
+            compacted: false,
             replication: None,
         };
         self.log.create_topic(spec).await.expect("a good topic");

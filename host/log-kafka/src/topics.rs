@@ -149,13 +149,18 @@ impl Topics {
             spec.retention_bytes.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX)).to_string();
         let message_bytes =
             spec.message_bytes_max.saturating_add(RECORD_OVERHEAD_BYTES).to_string();
+        let cleanup = match (spec.compacted, spec.retention) {
+            (false, _) => "delete",
+            (true, None) => "compact",
+            (true, Some(_)) => "compact,delete",
+        };
         let time = if spec.append_time { "LogAppendTime" } else { "CreateTime" };
         let topic = NewTopic::new(&spec.name, partitions, TopicReplication::Fixed(replication))
             .set("retention.ms", &retention_ms)
             .set("retention.bytes", &retention_bytes)
             .set("max.message.bytes", &message_bytes)
             .set("message.timestamp.type", time)
-            .set("cleanup.policy", "delete");
+            .set("cleanup.policy", cleanup);
         let answers = self.admin.create_topics([&topic], &options()).await;
         self.answered(operation, answers, Code::TopicAlreadyExists)
     }
@@ -287,6 +292,7 @@ fn spec(name: &str, counted: &Counted, config: Option<&ConfigResource>) -> Topic
         retention_bytes: limit("retention.bytes").filter(|_| deletes),
         message_bytes_max: message_bytes.saturating_sub(RECORD_OVERHEAD_BYTES),
         append_time: value("message.timestamp.type") == Some("LogAppendTime"),
+        compacted: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
         replication: Some(counted.replication),
     }
 }

@@ -265,9 +265,9 @@ impl Worker {
             Ok(delivered) => delivered,
             Err(error) => return abort(native, &operation, &error),
         };
-        let given_up = delivered.iter().any(|delivered| {
-            matches!(delivered, Err(Code::PurgeQueue | Code::PurgeInflight))
-        });
+        let given_up = delivered
+            .iter()
+            .any(|delivered| matches!(delivered, Err(Code::PurgeQueue | Code::PurgeInflight)));
         if given_up {
             // librdkafka has given the transaction up; its records tell only that they were. Why it says to
             // whoever goes on with the transaction.

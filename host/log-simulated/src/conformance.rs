@@ -88,6 +88,7 @@ async fn topic(log: &Arc<dyn Log>, name: &str, partitions: u32) -> Result<TopicS
         retention_bytes: None,
         message_bytes_max: MESSAGE_BYTES_MAX,
         append_time: false,
+        compacted: false,
         replication: None,
     };
     ok("creating a topic", log.create_topic(spec.clone()).await)?;

@@ -59,6 +59,7 @@ fn source(cluster: &SimCluster, messages: usize) -> Partition {
             retention_bytes: None,
             message_bytes_max: 1000,
             append_time: false,
+            compacted: false,
             replication: None,
         });
     }

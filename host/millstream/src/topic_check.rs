@@ -46,7 +46,7 @@ fn missing(planned: &Planned) -> Option<Finding> {
             "a pipeline reads it; on Kafka a run makes retry tiers and dead letters only"
         }
         Role::Output => "outputs go there; on Kafka a run makes retry tiers and dead letters only",
-        Role::DeadLetters | Role::Tier => "another pipeline reads it",
+        Role::DeadLetters | Role::Tier | Role::Marks => "another pipeline reads it",
     };
     let what = format!("topic {} does not exist", planned.spec.name);
     let fix = format!("{CREATE} makes all that are missing; see first with `--dry-run`");
@@ -88,6 +88,21 @@ fn unfit(planned: &Planned, kafka: &KafkaConfig) -> Option<Finding> {
     {
         let size = bytesize::ByteSize::b(bytes);
         reasons.push(format!("it keeps {size} of a partition, and more retries may wait"));
+        settings.push("retention.bytes=-1".to_owned());
+    }
+    if planned.role == Role::Marks
+        && let (Some(kept), Some(due)) = (there.retention, wanted.retention)
+        && kept < due
+    {
+        let (kept, due_text) = (summary::duration(kept), summary::duration(due));
+        reasons.push(format!("it keeps marks {kept}, and `idempotency.ttl` needs {due_text}"));
+        settings.push(format!("retention.ms={}", due.as_millis()));
+    }
+    if planned.role == Role::Marks
+        && let Some(bytes) = there.retention_bytes
+    {
+        let size = bytesize::ByteSize::b(bytes);
+        reasons.push(format!("it keeps {size} of a partition, and marks need what they need"));
         settings.push("retention.bytes=-1".to_owned());
     }
     if there.message_bytes_max < wanted.message_bytes_max {

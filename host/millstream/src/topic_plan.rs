@@ -46,12 +46,14 @@ pub enum Role {
     DeadLetters,
     /// A retry tier.
     Tier,
+    /// Its idempotency marks.
+    Marks,
 }
 
 impl Role {
     /// Whether it is a topic that the host keeps beside a source.
     pub fn is_companion(self) -> bool {
-        matches!(self, Self::DeadLetters | Self::Tier)
+        matches!(self, Self::DeadLetters | Self::Tier | Self::Marks)
     }
 }
 
@@ -144,7 +146,11 @@ fn all_companions(
                 pipeline.topics.iter().any(|source| of(source) == *name)
             };
             for spec in companions::wanted(pipeline, &sources) {
-                let role = if is_dead_letters(&spec.name) { Role::DeadLetters } else { Role::Tier };
+                let role = match () {
+                    () if is_dead_letters(&spec.name) => Role::DeadLetters,
+                    () if spec.compacted => Role::Marks,
+                    () => Role::Tier,
+                };
                 let there = there.get(&spec.name).cloned();
                 let action = companion_action(there.as_ref(), &spec);
                 let pipeline = pipeline.name.clone();

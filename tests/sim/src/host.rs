@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use millstream_core::idempotency::IdempotencyStore;
+use millstream_core::idempotency::in_topic::MarksInTopic;
 use millstream_core::log::Log;
 use millstream_core::metrics::Metrics;
 use millstream_core::pipeline::{Pipeline, PipelineError, Ports, Until};
@@ -15,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::handler::ScriptedPlugin;
 use crate::history::History;
+use crate::mark_copy::MemoryCopy;
 use crate::planted::Bug;
 use crate::scenario::Scenario;
 
@@ -81,19 +84,29 @@ impl<F: Future> Future for DropAfter<F> {
 
 /// Runs one host until it is ordered to end: one life after the other.
 pub async fn host(world: World, mut orders: watch::Receiver<Order>, mut draw: Draw) {
+    let mut copy = Arc::new(MemoryCopy::default());
     loop {
+        if draw.chance(200) {
+            // Its disk is lost.
+            copy = Arc::default();
+        }
         let order = *orders.borrow_and_update();
         if order == Order::End {
             return;
         }
-        life(&world, &mut orders, &mut draw).await;
+        life(&world, &mut orders, &mut draw, &copy).await;
         if *orders.borrow() != Order::End {
             tokio::time::sleep(Duration::from_millis(draw.between(0, 2_500))).await;
         }
     }
 }
 
-async fn life(world: &World, orders: &mut watch::Receiver<Order>, draw: &mut Draw) {
+async fn life(
+    world: &World,
+    orders: &mut watch::Receiver<Order>,
+    draw: &mut Draw,
+    copy: &Arc<MemoryCopy>,
+) {
     let calm = world.history.book().calm;
     let chances = world.scenario.crashes;
     let (by_call, by_polls) = (draw.chance(chances.at_call), draw.chance(chances.after_polls));
@@ -107,13 +120,19 @@ async fn life(world: &World, orders: &mut watch::Receiver<Order>, draw: &mut Dra
     let (trigger, shutdown) = Shutdown::new();
     let skew = Duration::from_millis(draw.below(3_000));
     world.history.book().skews.insert(id, skew);
-    let store = Arc::new(log.clone());
+    let own_store = Arc::new(log.clone());
     let mut log: Arc<dyn Log> = Arc::new(log);
     let mut spec = world.scenario.spec.clone();
     if let Some(bug) = world.bug {
         log = bug.between(log);
         bug.spec(&mut spec);
     }
+    let store: Arc<dyn IdempotencyStore> = match &spec.idempotency {
+        Some(idempotency) if idempotency.in_topic => {
+            Arc::new(MarksInTopic::new(Arc::clone(&log), Arc::clone(copy) as _))
+        }
+        _ => own_store,
+    };
     let metrics = match Metrics::new(&prometheus::Registry::new()) {
         Ok(metrics) => metrics,
         Err(error) => {

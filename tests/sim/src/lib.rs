@@ -13,6 +13,7 @@ pub mod facts;
 pub mod handler;
 pub mod history;
 pub mod host;
+pub mod mark_copy;
 pub mod planted;
 pub mod runs;
 pub mod scenario;

@@ -164,6 +164,7 @@ fn topic(name: &Topic, partitions: u32, message_bytes_max: usize) -> TopicSpec {
         retention_bytes: None,
         message_bytes_max,
         append_time: false,
+        compacted: false,
         replication: None,
     }
 }
@@ -306,7 +307,8 @@ fn draw_idempotency(draw: &mut Draw) -> Option<IdempotencySpec> {
     };
     let missing = if draw.chance(500) { MissingKey::Reject } else { MissingKey::Handle };
     let ttl = Duration::from_secs(7 * 24 * 3600);
-    wanted.then_some(IdempotencySpec { key, ttl, missing })
+    let in_topic = draw.chance(500);
+    wanted.then_some(IdempotencySpec { key, ttl, missing, in_topic })
 }
 
 /// Whether order is kept across retries, and what may wait in memory then.

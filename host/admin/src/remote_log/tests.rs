@@ -61,6 +61,7 @@ async fn every_other_call_says_the_same_as_the_log_itself() {
         retention: Some(std::time::Duration::from_millis(1_500)),
         retention_bytes: Some(u64::MAX),
         append_time: true,
+        compacted: false,
         replication: None,
         ..topic("odd/ name?#%é")
     };

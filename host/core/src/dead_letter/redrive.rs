@@ -239,6 +239,7 @@ impl DeadLetters<'_> {
             retention_bytes: None,
             message_bytes_max: letters.message_bytes_max,
             append_time: true,
+            compacted: false,
             replication: letters.replication,
         };
         self.log.create_topic(spec).await.map_err(failed)

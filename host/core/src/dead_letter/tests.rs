@@ -70,6 +70,7 @@ fn topic_spec(name: &str) -> TopicSpec {
         retention_bytes: None,
         message_bytes_max: 1 << 20,
         append_time: true,
+        compacted: false,
         replication: None,
     }
 }

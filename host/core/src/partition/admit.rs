@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use crate::idempotency::Scope;
 use crate::in_hand::InHand;
 use crate::lane::WaitsFor;
 use crate::pipeline_spec::{Delivery, MissingKey};
@@ -59,8 +58,7 @@ impl PartitionTask {
         }
         let keys = std::mem::take(&mut self.to_ask);
         let context = self.context.clone();
-        let scope =
-            Scope { group: context.spec.group.as_str().into(), partition: self.partition.clone() };
+        let scope = context.scope(&self.partition);
         self.lookups.push(Box::pin(async move {
             let store = context.store()?;
             let turns = context

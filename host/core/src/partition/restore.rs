@@ -1,7 +1,7 @@
 //! Restore: rebuilds a partition's state before its first message is handled.
 //!
 //! The order matters: commits first, *then* the high watermarks of the tiers, then the tiers up to
-//! them, then the source. A retry written by the last owner is below that watermark, so no source
+//! them, then the idempotency marks, then the source. A retry written by the last owner is below that watermark, so no source
 //! message is handled of which a later copy waits in a tier.
 
 use std::sync::PoisonError;
@@ -81,6 +81,11 @@ impl PartitionTask {
         let mut attach_at = Vec::new();
         for (number, high) in highs.into_iter().enumerate() {
             attach_at.extend(self.read_tier(number, high).await?);
+        }
+
+        if context.spec.idempotency.is_some() {
+            let (store, scope) = (context.store()?, context.scope(&self.partition));
+            context.until_available("restore idempotency marks", || store.restore(&scope)).await?;
         }
 
         let is_new = source_commit.is_none();

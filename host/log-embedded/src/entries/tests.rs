@@ -28,6 +28,7 @@ fn topic() -> impl Strategy<Value = TopicEntry> {
                     retention_bytes,
                     message_bytes_max,
                     append_time,
+                    compacted: false,
                     replication: None,
                 },
             }

@@ -14,6 +14,7 @@ fn topics(counts: &[(&str, u32)]) -> Topics {
             retention_bytes: None,
             message_bytes_max: 1,
             append_time: false,
+            compacted: false,
             replication: None,
         };
         let entry = TopicEntry { id: id as u32, spec };

@@ -64,6 +64,11 @@ impl HostOptions {
         self.data_dir.join("host.id")
     }
 
+    /// Where copies of idempotency marks that lie in a cluster are kept, a folder for each cluster.
+    pub fn marks_dir(&self) -> PathBuf {
+        self.data_dir.join("marks")
+    }
+
     /// Where compiled plugins are kept.
     pub fn compiled_dir(&self) -> PathBuf {
         self.data_dir.join("compiled")

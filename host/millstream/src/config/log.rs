@@ -89,6 +89,7 @@ impl NewTopics {
             retention_bytes: self.retention_bytes,
             message_bytes_max: self.message_bytes_max,
             append_time: false,
+            compacted: false,
             replication: self.replication,
         }
     }

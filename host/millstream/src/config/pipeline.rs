@@ -388,13 +388,6 @@ fn idempotency(
     delivery: Delivery,
     log: &LogKind,
 ) -> IdempotencySpec {
-    if log.is_kafka() {
-        let what = format!("`{path}` does not go with `log.kind = \"kafka\"`");
-        let why = "idempotency keys need the embedded log in this version";
-        let fix = "take the table out, and let who reads the outputs bear a repetition; \
-                   `delivery = \"exactly_once\"` keeps those of a crash away";
-        checker.key(Finding::new(Code::Unsupported, what, fix).because(why), path);
-    }
     if delivery == Delivery::AtMostOnce {
         let what = format!("`{path}` does nothing with `delivery = \"at_most_once\"`");
         let why = "a message is committed before it is handled, so no mark can be relied on";
@@ -419,6 +412,7 @@ fn idempotency(
             MissingKey::Reject,
             &[("reject", MissingKey::Reject), ("handle", MissingKey::Handle)],
         ),
+        in_topic: log.is_kafka(),
     }
 }
 

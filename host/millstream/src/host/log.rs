@@ -1,17 +1,22 @@
 //! The log as a host has it: opened or reached, announced, let go.
 //!
 //! An embedded log is the host's alone while it runs, and keeps its idempotency marks. A cluster has
-//! many hosts; each has an [`Identity`] there, which is taken before the cluster is asked anything.
+//! many hosts; each has an [`Identity`] there, which is taken before the cluster is asked anything, and its own copy
+//! of the marks, which lie in topics.
 
 use std::sync::Arc;
 
+use millstream_core::clock::SystemClock;
 use millstream_core::idempotency::IdempotencyStore;
+use millstream_core::idempotency::in_topic::MarksInTopic;
 use millstream_core::log::Log;
 use millstream_log_embedded::EmbeddedLog;
+use millstream_mark_copy::DiskCopy;
 
 use crate::access;
 use crate::config::{Config, LogKind};
 use crate::exit::Failure;
+use crate::finding::{Code, Finding};
 use crate::host::identity::Identity;
 use crate::kafka::Cluster;
 
@@ -26,7 +31,7 @@ pub(super) struct HostLog {
 
 enum Held {
     Embedded(Arc<EmbeddedLog>),
-    Kafka { cluster: Cluster, identity: Identity },
+    Kafka { cluster: Cluster, copy: Option<Arc<DiskCopy>>, identity: Identity },
 }
 
 impl HostLog {
@@ -50,10 +55,12 @@ impl HostLog {
                 let identity = Identity::take(&config.host)?;
                 tracing::info!(host_id = identity.id(), "reaching the Kafka cluster");
                 let cluster = Cluster::connect(kafka, identity.id().to_owned()).await?;
+                let copy = open_copy(config, cluster.log.cluster_id())?;
+                let store = copy.clone().map(|copy| MarksInTopic::new(cluster.log.clone(), copy));
                 Ok(Self {
                     log: cluster.log.clone(),
-                    idempotency: None,
-                    held: Held::Kafka { cluster, identity },
+                    idempotency: store.map(|store| Arc::new(store) as _),
+                    held: Held::Kafka { cluster, copy, identity },
                 })
             }
         }
@@ -76,11 +83,48 @@ impl HostLog {
     pub(super) async fn close(self) {
         match self.held {
             Held::Embedded(embedded) => embedded.close().await,
-            Held::Kafka { cluster, identity } => {
+            Held::Kafka { cluster, copy, identity } => {
                 cluster.close().await;
+                if let Some(copy) = copy {
+                    copy.close();
+                }
                 // Another host may have the id only now.
                 drop(identity);
             }
         }
+    }
+}
+
+/// The copy of this cluster's marks, if some pipeline has idempotency keys.
+fn open_copy(config: &Config, cluster_id: &str) -> Result<Option<Arc<DiskCopy>>, Failure> {
+    if config.pipelines.iter().all(|pipeline| pipeline.spec.idempotency.is_none()) {
+        return Ok(None);
+    }
+    let folder = config.host.marks_dir().join(folder_name(cluster_id));
+    match DiskCopy::open(&folder, Arc::new(SystemClock)) {
+        Ok(copy) => Ok(Some(Arc::new(copy))),
+        Err(error) => {
+            let what = "the idempotency marks cannot be kept";
+            let fix = "give `host.data_dir` a folder that can be written, on a disk with room";
+            Err(Finding::new(Code::Io, what, fix).because(error).into())
+        }
+    }
+}
+
+/// A cluster's id as the name of a folder: it is what a broker says, and must not lead elsewhere.
+fn folder_name(cluster_id: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let name = |c: char| if plain(c) { c.to_string() } else { format!("%{:x}", u32::from(c)) };
+    format!("kafka-{}", cluster_id.chars().map(name).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::folder_name;
+
+    #[test]
+    fn a_cluster_id_leads_nowhere_else() {
+        assert_eq!(folder_name("Abc-_9"), "kafka-Abc-_9");
+        assert_eq!(folder_name("../x"), "kafka-%2e%2e%2fx");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use millstream_core::idempotency::Mark;
+use millstream_core::idempotency::{Mark, Marked, Scope, mark_record};
 use millstream_core::log::Commit;
 use millstream_core::message::{Message, Partition};
 use millstream_core::pipeline_spec::Delivery;
@@ -24,7 +24,12 @@ impl Book {
         commits: &[(Partition, Commit)],
     ) {
         let mut touched: BTreeSet<Uid> = BTreeSet::new();
+        let mut borne = Vec::new();
         for message in messages {
+            if let Some(mark) = self.mark_in(message) {
+                borne.push(mark);
+                continue;
+            }
             let uid = number(&message.headers, UID);
             let Some(uid) = uid.filter(|uid| self.messages.contains_key(uid)) else {
                 self.violate("only outcomes of messages are written", message.position());
@@ -38,7 +43,7 @@ impl Book {
                 }
             }
         }
-        for mark in marks {
+        for mark in marks.iter().chain(&borne) {
             self.check_mark(mark);
         }
         let settled = self.check_commits(commits);
@@ -51,6 +56,16 @@ impl Book {
                 self.violate("exactly once: effects and settling are one", what);
             }
         }
+    }
+
+    /// The mark that a message bears, if it is in a topic of marks.
+    fn mark_in(&self, message: &Message) -> Option<Mark> {
+        let group = &self.scenario.spec.group;
+        let mut sources = self.scenario.spec.topics.iter();
+        let source = sources.find(|s| mark_record::topic(s, group) == message.topic)?;
+        let (key, Marked { turn, expires }) = mark_record::decode(message)?;
+        let partition = Partition::new(source.clone(), message.partition);
+        Some(Mark { scope: Scope { group: group.as_str().into(), partition }, key, turn, expires })
     }
 
     fn on_produced(&mut self, at: Duration, uid: Uid, message: &Message) {
