@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use millstream_core::clock::{SystemClock, WallClock as _};
+use millstream_core::idempotency::mark_record;
 use millstream_guest_builder::guest;
 use millstream_tests::folder::Folder;
 use millstream_tests::kafka::{Cluster, unique};
@@ -71,6 +72,7 @@ plugin = "plugin.wasm"
 outputs = {{ default = "{output}" }}
 delivery = "{delivery}"
 retry = {{ delays = ["100ms"] }}
+idempotency = {{ key = "key" }}
 "#
         );
         self.folder.write("millstream.toml", &config);
@@ -173,6 +175,9 @@ fn scram_with_the_least_rights_and_one_right_too_few() {
     secured.allow(&rights, &of_tiers);
     let rights = ["Write", "Create", "Describe", "DescribeConfigs"];
     secured.allow(&rights, &["--topic", &letters]);
+    let marks = mark_record::topic(source, source);
+    let rights = ["Read", "Write", "Create", "Describe", "DescribeConfigs"];
+    secured.allow(&rights, &["--topic", &marks]);
     secured.allow(&["Describe", "DescribeConfigs"], &["--topic", output]);
     let id = format!("{source}-millstream-");
     let of_id = ["--transactional-id", &id, "--resource-pattern-type", "prefixed"];

@@ -2,7 +2,8 @@
 //! other keys fails and the later ones of those keys wait: pairs of runs, without and with failures by
 //! turns, each in a fresh folder; prints the median of the pairs' ratios.
 //!
-//! `order [--pairs N] [--messages N]`
+//! `order [--pairs N] [--messages N] [--short]`: with `--short` the retry delays are half a second to two, else they
+//! are the configuration's own.
 #![expect(clippy::print_stdout, reason = "what it measured is what it is for")]
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot be made ends it")]
 
@@ -37,16 +38,20 @@ durability = "1s"
 source = { topics = ["orders"] }
 plugin = "hostile.wasm"
 outputs = { default = "failed.out", healthy = "healthy.out" }
-retry = { delays = ["500ms", "1s", "2s"] }
 "#;
+const SHORT: &str = r#"retry = { delays = ["500ms", "1s", "2s"] }"#;
 
 fn main() {
     let pairs = argument("--pairs").unwrap_or(PAIRS);
     let messages = argument("--messages").unwrap_or(MESSAGES);
+    let config = match std::env::args().any(|argument| argument == "--short") {
+        true => format!("{CONFIG}{SHORT}"),
+        false => CONFIG.to_owned(),
+    };
     let mut ratios = Vec::new();
     for pair in 1..=pairs {
-        let without = throughput(messages, 0);
-        let with = throughput(messages, 1);
+        let without = throughput(&config, messages, 0);
+        let with = throughput(&config, messages, 1);
         let ratio = with / without;
         println!("pair {pair}: without {without:.0}/s, with {with:.0}/s, ratio {ratio:.3}");
         ratios.push(ratio);
@@ -64,8 +69,8 @@ fn argument(name: &str) -> Option<usize> {
 }
 
 /// Messages a second of the keys that do not fail, when so many attempts at each message of the others do.
-fn throughput(messages: usize, failures: usize) -> f64 {
-    let folder = Folder::new(CONFIG);
+fn throughput(config: &str, messages: usize, failures: usize) -> f64 {
+    let folder = Folder::new(config);
     folder.plugin("hostile.wasm", &guest("hostile"));
     folder.ok(&["topics", "create", "--pipelines"], "");
     let mut lines = String::new();
