@@ -20,6 +20,9 @@ pub const COMPANION_HEADROOM_BYTES: usize = 64 * 1024;
 /// How much longer than they are asked for marks are kept in their topic: clocks differ.
 const MARKS_KEPT_LONGER: Duration = Duration::from_secs(24 * 3600);
 
+/// What the topic of marks takes at least: a log may write many marks as one.
+const MARKS_BYTES_MIN: usize = 1 << 20;
+
 /// The companion topics `spec` needs beside those of `sources`.
 pub fn wanted(spec: &PipelineSpec, sources: &[TopicSpec]) -> Vec<TopicSpec> {
     let mut wanted = Vec::new();
@@ -47,7 +50,9 @@ pub fn wanted(spec: &PipelineSpec, sources: &[TopicSpec]) -> Vec<TopicSpec> {
         if let Some(idempotency) = spec.idempotency.as_ref().filter(|spec| spec.in_topic) {
             let name = mark_record::topic(&source.name, &spec.group);
             let retention = idempotency.ttl.saturating_add(MARKS_KEPT_LONGER);
-            wanted.push(TopicSpec { compacted: true, ..companion(name, Some(retention)) });
+            let marks = companion(name, Some(retention));
+            let message_bytes_max = marks.message_bytes_max.max(MARKS_BYTES_MIN);
+            wanted.push(TopicSpec { compacted: true, message_bytes_max, ..marks });
         }
     }
     wanted

@@ -77,14 +77,6 @@ pub trait IdempotencyStore: Send + Sync + 'static {
         Ok(())
     }
 
-    /// A partition is given up in order; nothing of it is on its way.
-    ///
-    /// # Errors
-    /// See [`LogError`]; the next restoring takes longer then, and nothing else.
-    async fn release(&self, _scope: &Scope) -> Result<(), LogError> {
-        Ok(())
-    }
-
     /// The records that bring these marks into a transaction, one for each; `None` if the log takes marks
     /// as they are.
     fn records(&self, _marks: &[Mark]) -> Option<Vec<Record>> {

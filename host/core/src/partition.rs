@@ -24,7 +24,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::attempt::Returned;
@@ -38,7 +38,6 @@ use crate::message::{EpochMs, Partition};
 use crate::metrics::PartitionMetrics;
 use crate::pipeline::{Context, PipelineError};
 use crate::pipeline_spec::{self, KeepOrder};
-use crate::rounds::Round;
 use crate::settle::{Acknowledged, Settling};
 use crate::status::PartitionStatus;
 use crate::tiers::{Due, Tiers};
@@ -109,7 +108,7 @@ pub(crate) struct PartitionTask {
     /// What is in `outbox` is sent then, whatever else comes.
     append_at: Instant,
     /// Tells of the end of a round of transactions (`exactly_once`).
-    round: watch::Receiver<Round>,
+    round: Arc<Notify>,
     /// What was settled since the share was given back to: intake is woken once for all of it.
     freed: Room,
     /// Bytes of records in `outbox` and on their way to the log.
@@ -220,7 +219,6 @@ impl PartitionTask {
             self.advance(deadline.is_some()).await?;
             self.show();
             if deadline.is_some() && self.has_drained() {
-                self.release_marks().await;
                 return Ok(());
             }
             let next_wake = self.next_wake(deadline);
@@ -250,8 +248,8 @@ impl PartitionTask {
                     ToPartition::Batch(batch) => self.on_batch(batch),
                     ToPartition::Ends(look, ends) => self.on_ends(look, &ends),
                 },
-                // Who waits for it goes on; the sender lives as long as the pipeline.
-                _ = self.round.changed() => {}
+                // Who waits for it goes on.
+                () = self.round.notified() => {}
                 () = sleep_until(next_wake) => {}
             }
         }
@@ -409,24 +407,6 @@ impl PartitionTask {
             && self.commit_at.is_none()
             && (!self.committed_first()
                 || (self.awaiting_commit.is_empty() && self.lanes.queued() == 0))
-    }
-
-    /// Nothing is on its way any more: the store may note how far it is. That only spares a restart some reading.
-    async fn release_marks(&mut self) {
-        if self.context.spec.idempotency.is_none() {
-            return;
-        }
-        let Ok(store) = self.context.store() else { return };
-        let scope = self.context.scope(&self.partition);
-        match tokio::time::timeout(LAST_COMMIT, store.release(&scope)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::info!(pipeline = %self.context.spec.name, partition = %self.partition, %error, "how far the idempotency marks are known was not noted; the next start reads more of them");
-            }
-            Err(_) => {
-                tracing::info!(pipeline = %self.context.spec.name, partition = %self.partition, "how far the idempotency marks are known was not noted in time; the next start reads more of them");
-            }
-        }
     }
 
     /// Whether what was admitted is committed already, so that nobody else will handle it.

@@ -245,6 +245,12 @@ impl Worker {
             .iter()
             .enumerate()
             .filter_map(|(index, call)| {
+                if call.reply.is_closed() {
+                    // Its task is gone; the partition may be ours again, with another task that begins from
+                    // what was committed.
+                    let text = format!("{operation}: nobody waits for it any more");
+                    return Some((index, TransactError::Log(LogError::Fenced(text))));
+                }
                 let mut commits = call.transaction.commits.iter();
                 let (lost, _) = commits.find(|(partition, _)| !member.owns(partition))?;
                 let text = format!("{operation}: {lost} is not assigned to this member");
@@ -265,9 +271,23 @@ impl Worker {
             Ok(delivered) => delivered,
             Err(error) => return abort(native, &operation, &error),
         };
-        let given_up = delivered
-            .iter()
-            .any(|delivered| matches!(delivered, Err(Code::PurgeQueue | Code::PurgeInflight)));
+        // An offender first: what comes with it is refused or given up because of it.
+        let refused = refused(calls, &delivered);
+        if let Ok(refused) = &refused
+            && !refused.is_empty()
+        {
+            let ended = after_abort(native, &operation, Ended::Without(refused.clone()));
+            let records = calls.iter().flat_map(|call| &call.transaction.records);
+            for topic in producer::unknown_topics(records.zip(&delivered)) {
+                // What is new is known the next time; that nobody answers shows then, too.
+                let _ = native.client().fetch_metadata(Some(&topic), CALL);
+            }
+            return ended;
+        }
+        let given_up = delivered.iter().any(|delivered| {
+            // `State`: it had given the transaction up before it took the record.
+            matches!(delivered, Err(Code::PurgeQueue | Code::PurgeInflight | Code::State))
+        });
         if given_up {
             // librdkafka has given the transaction up; its records tell only that they were. Why it says to
             // whoever goes on with the transaction.
@@ -289,18 +309,8 @@ impl Worker {
                 None => return stuck(&operation),
             }
         }
-        match refused(calls, &delivered) {
-            Ok(refused) if refused.is_empty() => {}
-            Ok(refused) => {
-                let ended = after_abort(native, &operation, Ended::Without(refused));
-                let records = calls.iter().flat_map(|call| &call.transaction.records);
-                for topic in producer::unknown_topics(records.zip(&delivered)) {
-                    // What is new is known the next time; that nobody answers shows then, too.
-                    let _ = native.client().fetch_metadata(Some(&topic), CALL);
-                }
-                return ended;
-            }
-            Err(error) => return after_abort(native, &operation, Ended::Aborted(error)),
+        if let Err(error) = refused {
+            return after_abort(native, &operation, Ended::Aborted(error));
         }
         if let Err(error) = sent {
             return abort(native, &operation, &error);

@@ -55,7 +55,8 @@ struct Store {
     scopes: Keyspace,
     marks: Keyspace,
     folder: PathBuf,
-    /// Held while marks are written, so that the sweep removes none that was written anew.
+    /// Held while something is written, so that no generation comes back and the sweep removes nothing that was
+    /// written anew.
     writing: Mutex<()>,
     /// What stands in `scopes`, as far as it was asked for.
     known: Mutex<HashMap<Scope, ScopeEntry>>,
@@ -76,13 +77,14 @@ impl DiskCopy {
         let error = |reason: String| OpenError { folder: folder.to_owned(), reason };
         let store = match open(folder) {
             Ok(store) => store,
-            Err(reason) => {
+            Err(Unopened { reason, damaged: false }) => return Err(error(reason)),
+            Err(Unopened { reason, damaged: true }) => {
                 tracing::warn!(folder = %folder.display(), reason, "the copy of idempotency marks is unusable: it is made anew and restored from the cluster");
                 match std::fs::remove_dir_all(folder) {
                     Err(gone) if gone.kind() != std::io::ErrorKind::NotFound => {
                         return Err(error(format!("{reason}, nor removed: {gone}")));
                     }
-                    _ => open(folder).map_err(error)?,
+                    _ => open(folder).map_err(|unopened| error(unopened.reason))?,
                 }
             }
         };
@@ -106,7 +108,13 @@ impl DiskCopy {
     }
 }
 
-fn open(folder: &Path) -> Result<Store, String> {
+/// Why a copy did not open, and whether it is to blame itself.
+struct Unopened {
+    reason: String,
+    damaged: bool,
+}
+
+fn open(folder: &Path) -> Result<Store, Unopened> {
     // The library panics on some damage.
     let opened = std::panic::catch_unwind(AssertUnwindSafe(|| -> Result<Store, fjall::Error> {
         let db = Database::builder(folder)
@@ -125,9 +133,23 @@ fn open(folder: &Path) -> Result<Store, String> {
         })
     }));
     match opened {
-        Ok(opened) => opened.map_err(|error| format!("{error:?}")),
-        Err(_) => Err("the storage library gave up on it".to_owned()),
+        Ok(opened) => opened.map_err(|error| Unopened {
+            reason: format!("{error:?}"),
+            damaged: !matches!(error, fjall::Error::Locked) && !is_passing(&error),
+        }),
+        Err(_) => {
+            Err(Unopened { reason: "the storage library gave up on it".to_owned(), damaged: true })
+        }
     }
+}
+
+/// The disk or the system refused: what lies there may be fine.
+fn is_passing(error: &fjall::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, Other, UnexpectedEof};
+    let (fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io))) = error else {
+        return false;
+    };
+    !matches!(io.kind(), InvalidData | InvalidInput | NotFound | Other | UnexpectedEof)
 }
 
 impl Store {
@@ -169,6 +191,8 @@ impl Store {
         marks: Vec<(Bytes, Marked)>,
         checkpoint: Option<Offset>,
     ) -> Result<(), LogError> {
+        // From reading the scope's entry on: it may be discarded meanwhile.
+        let _writing = self.writing();
         let mut entry = self.scope(scope)?;
         let mut place = entries::mark_prefix(scope, entry.generation);
         let prefix = place.len();
@@ -182,10 +206,7 @@ impl Store {
             entry.checkpoint = checkpoint;
             batch.insert(&self.scopes, entries::scope_key(scope), entry.encode());
         }
-        {
-            let _writing = self.writing();
-            batch.commit().map_err(|error| self.failed(&error))?;
-        }
+        batch.commit().map_err(|error| self.failed(&error))?;
         if checkpoint.is_some() {
             self.know(scope, entry);
         }
@@ -193,6 +214,7 @@ impl Store {
     }
 
     fn discard(&self, scope: &Scope) -> Result<(), LogError> {
+        let _writing = self.writing();
         let generation = self.scope(scope)?.generation.wrapping_add(1);
         let entry = ScopeEntry { generation, checkpoint: None };
         let insert = self.scopes.insert(entries::scope_key(scope), entry.encode());

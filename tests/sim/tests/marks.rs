@@ -71,33 +71,51 @@ async fn another_host_has_what_was_marked_once_it_is_restored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_given_up_in_order_is_not_read_again() {
+async fn what_was_read_once_is_not_read_again() {
     let cluster = cluster();
-    let copy = Arc::default();
-    let (log, first) = store(&cluster, &copy);
-    first.restore(&scope()).await.expect("restored");
+    let (log, first) = store(&cluster, &Arc::default());
     first.mark(vec![mark("a", 3)]).await.expect("marked");
-    assert_eq!(copy.checkpoint(&scope()).await, Ok(None), "nothing was there to be restored");
-    first.release(&scope()).await.expect("released");
-    assert_eq!(copy.checkpoint(&scope()).await, Ok(Some(1)));
-    // Reading it again would fail: it is gone.
-    let marks = Partition::new(mark_record::topic("in", "g"), 0);
-    log.delete_before(&marks, 1).await.expect("removed");
+    let copy = Arc::default();
     let (_, second) = store(&cluster, &copy);
     second.restore(&scope()).await.expect("restored");
-    assert_eq!(turns(&second, &["a"], NOW).await, [Some(3)]);
+    assert_eq!(copy.checkpoint(&scope()).await, Ok(Some(1)));
+    // Reading it again would find nothing: it is gone.
+    let marks = Partition::new(mark_record::topic("in", "g"), 0);
+    log.delete_before(&marks, 1).await.expect("removed");
+    let (_, third) = store(&cluster, &copy);
+    third.restore(&scope()).await.expect("restored");
+    assert_eq!(turns(&third, &["a"], NOW).await, [Some(3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_owner_marked_meanwhile_is_not_passed() {
+    let cluster = cluster();
+    let copy = Arc::default();
+    let (_, zombie) = store(&cluster, &copy);
+    zombie.restore(&scope()).await.expect("restored");
+    let (_, owner) = store(&cluster, &Arc::default());
+    owner.restore(&scope()).await.expect("restored");
+    owner.mark(vec![mark("a", 3)]).await.expect("marked");
+    // Not yet aware that it owns nothing any more.
+    zombie.mark(vec![mark("b", 4)]).await.expect("marked");
+    zombie.restore(&scope()).await.expect("it owns it again");
+    assert_eq!(turns(&zombie, &["a", "b"], NOW).await, [Some(3), Some(4)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_copy_of_another_topic_is_thrown_away() {
     let copy: Arc<MemoryCopy> = Arc::default();
     let (_, first) = store(&cluster(), &copy);
+    // Written and never read: no checkpoint. Then read, with one.
     first.mark(vec![mark("a", 3), mark("b", 4)]).await.expect("marked");
-    first.release(&scope()).await.expect("released");
-    let anew = cluster();
-    let (_, second) = store(&anew, &copy);
-    second.restore(&scope()).await.expect("restored");
-    assert_eq!(turns(&second, &["a", "b"], NOW).await, [None, None]);
+    for restored in [false, true] {
+        if restored {
+            first.restore(&scope()).await.expect("restored");
+        }
+        let (_, second) = store(&cluster(), &copy);
+        second.restore(&scope()).await.expect("restored");
+        assert_eq!(turns(&second, &["a", "b"], NOW).await, [None, None], "restored: {restored}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

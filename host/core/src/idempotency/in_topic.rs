@@ -7,14 +7,13 @@
 //! - the copy takes marks only once the log has acknowledged them, so it never shows one that may vanish;
 //! - before a partition's first message is handled, its copy has every mark up to the topic's high watermark,
 //!   taken after the commits were fetched: a mark of what an earlier owner has settled is below it;
-//! - the copy's checkpoint is an offset below which it has everything. It moves when a partition is restored or
-//!   given up, and now and then while no mark of it is on its way;
-//! - a copy whose checkpoint is beyond the topic's end is of another topic, and thrown away.
+//! - the copy's checkpoint is an offset below which it has everything. It moves by reading only: whoever goes by what
+//!   it has written itself passes what another owner wrote meanwhile. So a restart reads again what was marked since the last one;
+//! - a copy without a checkpoint, or with one beyond the topic's end, may be of another topic, and is thrown away.
 //!
 //! Limit: what is restored at once are [`RESTORE_ROOM`].
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,90 +29,24 @@ pub const RESTORE_ROOM: Room = Room { messages: 10_000, bytes: 4 << 20 };
 /// How long to wait for a transaction of an earlier owner that hides the end.
 const HIDDEN_END_WAIT: Duration = Duration::from_millis(20);
 
-/// The checkpoint moves after so many marks, when none is on its way.
-const CHECKPOINT_EVERY: u64 = 50_000;
-
-/// Marks of a partition on their way to the log and the copy.
-#[derive(Clone, Copy, Debug, Default)]
-struct OnTheWay {
-    calls: u32,
-    begun: u64,
-    since_checkpoint: u64,
-}
-
 /// See the module.
 pub struct MarksInTopic {
     log: Arc<dyn Log>,
     copy: Arc<dyn MarkCopy>,
-    on_the_way: Mutex<HashMap<Scope, OnTheWay>>,
-}
-
-/// A call that brings marks; dropped when it has ended, or was given up.
-struct Bringing<'a> {
-    store: &'a MarksInTopic,
-    scope: Scope,
 }
 
 impl MarksInTopic {
     /// Over a log, with this copy.
     pub fn new(log: Arc<dyn Log>, copy: Arc<dyn MarkCopy>) -> Self {
-        Self { log, copy, on_the_way: Mutex::default() }
+        Self { log, copy }
     }
 
-    fn bring(&self, scope: &Scope) -> Bringing<'_> {
-        self.change(scope, |way| {
-            way.calls += 1;
-            way.begun += 1;
-        });
-        Bringing { store: self, scope: scope.clone() }
-    }
-
-    fn change<T>(&self, scope: &Scope, change: impl FnOnce(&mut OnTheWay) -> T) -> T {
-        let mut all = self.on_the_way.lock().unwrap_or_else(PoisonError::into_inner);
-        change(all.entry(scope.clone()).or_default())
-    }
-
-    /// Puts acknowledged marks into the copy, and moves the checkpoint if it is time and nothing else is on its way.
+    /// Puts acknowledged marks into the copy.
     async fn acknowledged(&self, scope: &Scope, marks: &[&Mark]) -> Result<(), LogError> {
         let put = marks
             .iter()
             .map(|mark| (mark.key.clone(), Marked { turn: mark.turn, expires: mark.expires }));
-        self.copy.put(scope, put.collect(), None).await?;
-        let count = marks.len() as u64;
-        let way = self.change(scope, |way| {
-            way.since_checkpoint += count;
-            *way
-        });
-        if way.since_checkpoint < CHECKPOINT_EVERY || way.calls != 1 {
-            return Ok(());
-        }
-        // All that this host has written below the end that is asked for now is in the copy, if no call
-        // begins meanwhile.
-        let end = self.high(scope).await?;
-        let undisturbed = self.change(scope, |now| {
-            let undisturbed = now.calls == 1 && now.begun == way.begun;
-            if undisturbed {
-                now.since_checkpoint = 0;
-            }
-            undisturbed
-        });
-        match undisturbed {
-            true => self.copy.put(scope, Vec::new(), Some(end)).await,
-            false => Ok(()),
-        }
-    }
-
-    async fn high(&self, scope: &Scope) -> Result<Offset, LogError> {
-        let ends = self.log.ends(&[partition_of(scope)]).await?;
-        ends.first().map(|ends| ends.high).ok_or_else(|| {
-            LogError::Unavailable(format!("the log tells no end of {}", partition_of(scope)))
-        })
-    }
-}
-
-impl Drop for Bringing<'_> {
-    fn drop(&mut self) {
-        self.store.change(&self.scope, |way| way.calls = way.calls.saturating_sub(1));
+        self.copy.put(scope, put.collect(), None).await
     }
 }
 
@@ -141,14 +74,16 @@ impl IdempotencyStore for MarksInTopic {
         let ends = self.log.ends(std::slice::from_ref(&partition)).await?;
         let ends = ends.first().copied().unwrap_or_default();
         let checkpoint = self.copy.checkpoint(scope).await?;
-        if let Some(beyond) = checkpoint.filter(|checkpoint| *checkpoint > ends.high) {
-            tracing::warn!(
-                %partition, checkpoint = beyond, end = ends.high,
-                "the local copy of idempotency marks is of another topic: it is thrown away and restored from the log"
-            );
+        let kept = checkpoint.filter(|checkpoint| *checkpoint <= ends.high);
+        if kept.is_none() {
+            if let Some(beyond) = checkpoint {
+                tracing::warn!(
+                    %partition, checkpoint = beyond, end = ends.high,
+                    "the local copy of idempotency marks is of another topic: it is thrown away and restored from the log"
+                );
+            }
             self.copy.discard(scope).await?;
         }
-        let kept = checkpoint.filter(|checkpoint| *checkpoint <= ends.high);
         let from = kept.unwrap_or(0).max(ends.start);
         let (mut next, mut marks, mut strange) = (from, 0_u64, 0_u64);
         while next < ends.high {
@@ -171,15 +106,6 @@ impl IdempotencyStore for MarksInTopic {
         Ok(())
     }
 
-    async fn release(&self, scope: &Scope) -> Result<(), LogError> {
-        let way = self.change(scope, |way| *way);
-        if way.calls == 0 {
-            let end = self.high(scope).await?;
-            self.copy.put(scope, Vec::new(), Some(end)).await?;
-        }
-        Ok(())
-    }
-
     async fn lookup(
         &self,
         scope: &Scope,
@@ -193,7 +119,6 @@ impl IdempotencyStore for MarksInTopic {
 
     async fn mark(&self, marks: Vec<Mark>) -> Result<(), LogError> {
         for (scope, marks) in by_scope(&marks) {
-            let _bringing = self.bring(&scope);
             let records: Vec<Record> = marks.iter().map(|mark| mark_record::encode(mark)).collect();
             let records: Vec<&Record> = records.iter().collect();
             for refused in self.log.append(&records).await? {
@@ -213,7 +138,6 @@ impl IdempotencyStore for MarksInTopic {
 
     async fn marked(&self, marks: &[Mark]) -> Result<(), LogError> {
         for (scope, marks) in by_scope(marks) {
-            let _bringing = self.bring(&scope);
             self.acknowledged(&scope, &marks).await?;
         }
         Ok(())
