@@ -56,7 +56,9 @@ impl Rounds {
     /// To be told of every round's end, as long as it is kept.
     pub(crate) fn subscribe(&self) -> Arc<Notify> {
         let notify = Arc::new(Notify::new());
-        self.lock().told.push(Arc::downgrade(&notify));
+        let told = &mut self.lock().told;
+        told.retain(|told| told.strong_count() > 0);
+        told.push(Arc::downgrade(&notify));
         notify
     }
 

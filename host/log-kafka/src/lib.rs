@@ -27,6 +27,7 @@ mod polled;
 mod producer;
 mod reader;
 mod records;
+mod sending;
 mod topics;
 mod transactions;
 

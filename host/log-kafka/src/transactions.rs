@@ -29,7 +29,7 @@ use std::time::Duration;
 use millstream_core::log::{Commit, LogError, Subscription, TransactError, Transaction};
 use millstream_core::message::Partition;
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{Producer as _, ThreadedProducer};
 use tokio::sync::oneshot;
@@ -43,6 +43,7 @@ use crate::member::Member;
 use crate::options::KafkaOptions;
 use crate::producer;
 use crate::records;
+use crate::sending::Sending;
 
 /// How long the first call waits for those of the other partitions that this member owns: on a busy machine
 /// they need some time to get here, and whoever comes later waits for a whole transaction.
@@ -61,7 +62,8 @@ const INIT_STEP: Duration = Duration::from_millis(100);
 /// Calls waiting: at most one a partition.
 const CALLS_MAX: usize = 4096;
 
-type Native = ThreadedProducer<Deliveries>;
+/// A transactional producer.
+pub(crate) type Native = ThreadedProducer<Deliveries>;
 
 struct Call {
     transaction: Arc<Transaction>,
@@ -373,42 +375,6 @@ fn put_away(native: &Native) {
     let deadline = Instant::now() + PUT_AWAY;
     while native.in_flight_count() > 0 && Instant::now() < deadline {
         std::thread::sleep(LOOK_EVERY);
-    }
-}
-
-/// Offsets on their way into the transaction, on a thread of its own: librdkafka 2.12 never answers when the
-/// group's coordinator dies at the wrong moment.
-struct Sending {
-    answer: Option<Receiver<Result<(), KafkaError>>>,
-}
-
-impl Sending {
-    fn begin(
-        native: &Arc<Native>,
-        offsets: TopicPartitionList,
-        group: ConsumerGroupMetadata,
-    ) -> Result<Self, LogError> {
-        if offsets.count() == 0 {
-            return Ok(Self { answer: None });
-        }
-        let (reply, answer) = sync_channel(1);
-        let native = Arc::clone(native);
-        let send = move || {
-            let _ = reply.send(native.send_offsets_to_transaction(&offsets, &group, CALL));
-        };
-        let thread = std::thread::Builder::new().name("kafka-offsets".to_owned()).spawn(send);
-        match thread {
-            Ok(_) => Ok(Self { answer: Some(answer) }),
-            Err(error) => Err(LogError::Unavailable(format!("no thread for Kafka: {error}"))),
-        }
-    }
-
-    /// Waits for its end. `None` if there is none; the thread keeps the producer until it has ended.
-    fn ended(self) -> Option<Result<(), KafkaError>> {
-        match self.answer {
-            Some(answer) => answer.recv_timeout(CALL * 2).ok(),
-            None => Some(Ok(())),
-        }
     }
 }
 
