@@ -11,7 +11,7 @@ use millstream_core::clock::SystemClock;
 use millstream_core::idempotency::KeySource;
 use millstream_core::metrics::Metrics;
 use millstream_core::names::Template;
-use millstream_core::pipeline::{Pipeline, PipelineError, Ports, Until};
+use millstream_core::pipeline::{Pipeline, PipelineError, Ports, SuspicionRight, Until};
 use millstream_core::pipeline_spec::{
     DeadLetterSpec, Delivery, IdempotencySpec, KeepOrder, MissingKey, Ordering, PipelineSpec,
     RetrySpec, Start,
@@ -58,6 +58,7 @@ pub(crate) async fn run(dir: &Path, messages: u64, setup: &PipelineSetup) -> any
         idempotency: Some(Arc::clone(&log) as _),
         clock: Arc::new(SystemClock),
         metrics: Metrics::new(&Registry::new())?,
+        suspicion: SuspicionRight::default(),
     };
     let pipeline = Pipeline::new(spec(setup)?, ports);
     let (trigger, shutdown) = Shutdown::new();
@@ -133,6 +134,7 @@ fn spec(setup: &PipelineSetup) -> anyhow::Result<PipelineSpec> {
         dead_letter: DeadLetterSpec {
             topic: template("{topic}.dlq", false)?,
             retention: Some(Duration::from_secs(14 * 24 * 3600)),
+            after_host_crashes: Some(4),
         },
         idempotency: setup.idempotency.then(|| IdempotencySpec {
             key: KeySource::Header("traceparent".to_owned()),

@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod host_crash;
 mod kills;
 mod order;
 mod orders;

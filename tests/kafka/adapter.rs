@@ -141,7 +141,12 @@ async fn commit_metadata_comes_back_and_that_of_others_is_ignored() {
     log.create_topic(spec(&topic, 1)).await.unwrap();
     let partition = Partition::new(topic.as_str(), 0);
     let consumer = join(&log, &topic, &group).await;
-    let commit = Commit { next: 3, settled_above: vec![5..9, 12..13], attempts: vec![(3, 2)] };
+    let commit = Commit {
+        next: 3,
+        settled_above: vec![5..9, 12..13],
+        attempts: vec![(3, 2)],
+        ..Commit::default()
+    };
     let commits = vec![(partition.clone(), commit.clone())];
     in_time("commit", consumer.commit(commits)).await.unwrap();
     let asked = std::slice::from_ref(&partition);

@@ -10,6 +10,7 @@ mod adapter;
 mod changes;
 mod conformance;
 mod failures;
+mod host_crash;
 mod hosts;
 mod order;
 mod security;

@@ -13,6 +13,7 @@ pub mod commits;
 pub mod draw;
 pub mod folder;
 pub mod host;
+pub mod host_crash;
 pub mod kafka;
 pub mod kafka_topic;
 pub mod key_order;

@@ -322,20 +322,22 @@ pub(crate) struct CommitJson {
     next: Offset,
     settled_above: Vec<(Offset, Offset)>,
     attempts: Vec<(Offset, u32)>,
+    owners: u32,
+    suspects: Vec<(Offset, u32)>,
 }
 
 impl From<Commit> for CommitJson {
-    fn from(Commit { next, settled_above, attempts }: Commit) -> Self {
+    fn from(Commit { next, settled_above, attempts, owners, suspects }: Commit) -> Self {
         let settled_above =
             settled_above.into_iter().map(|range| (range.start, range.end)).collect();
-        Self { next, settled_above, attempts }
+        Self { next, settled_above, attempts, owners, suspects }
     }
 }
 
 impl From<CommitJson> for Commit {
-    fn from(CommitJson { next, settled_above, attempts }: CommitJson) -> Self {
+    fn from(CommitJson { next, settled_above, attempts, owners, suspects }: CommitJson) -> Self {
         let settled_above = settled_above.into_iter().map(|(start, end)| start..end).collect();
-        Self { next, settled_above, attempts }
+        Self { next, settled_above, attempts, owners, suspects }
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Ledger {
     restored: VecDeque<Range<Offset>>,
     /// Attempts made of messages retried in place.
     attempts: BTreeMap<Offset, u32>,
+    /// Hosts that died, or may die, of messages that were handled alone.
+    suspects: BTreeMap<Offset, u32>,
 }
 
 impl Ledger {
@@ -64,6 +66,7 @@ impl Ledger {
                 .cloned()
                 .collect(),
             attempts: commit.attempts.iter().copied().filter(|(o, _)| *o >= commit.next).collect(),
+            suspects: commit.suspects.iter().copied().filter(|(o, _)| *o >= commit.next).collect(),
         }
     }
 
@@ -141,6 +144,7 @@ impl Ledger {
         }
         self.unsettled -= 1;
         self.attempts.remove(&offset);
+        self.suspects.remove(&offset);
         while self.entries.front().is_some_and(|entry| entry.settled) {
             self.entries.pop_front();
         }
@@ -159,6 +163,24 @@ impl Ledger {
     /// How many attempts at `offset` were made and left here by [`Ledger::attempted`].
     pub fn attempts(&self, offset: Offset) -> u32 {
         self.attempts.get(&offset).copied().unwrap_or(0)
+    }
+
+    /// Keeps how many hosts have died of a message, or will have if this one does; 0 clears it.
+    pub fn suspect(&mut self, offset: Offset, hosts: u32) {
+        match hosts {
+            0 => self.suspects.remove(&offset),
+            _ => self.suspects.insert(offset, hosts),
+        };
+    }
+
+    /// All that was left here by [`Ledger::suspect`].
+    pub fn suspects(&self) -> impl Iterator<Item = (Offset, u32)> + '_ {
+        self.suspects.iter().map(|(offset, hosts)| (*offset, *hosts))
+    }
+
+    /// What was left here by [`Ledger::suspect`] of one offset.
+    pub fn hosts_died_of(&self, offset: Offset) -> u32 {
+        self.suspects.get(&offset).copied().unwrap_or(0)
     }
 
     /// The next offset that is not settled: what a commit says.
@@ -219,8 +241,10 @@ impl Ledger {
             }
         }
         settled_above.truncate(ranges_max);
-        let attempts = self.attempts.iter().map(|(offset, n)| (*offset, *n)).collect();
-        Commit { next: self.next(), settled_above, attempts }
+        let counts =
+            |of: &BTreeMap<Offset, u32>| of.iter().map(|(offset, n)| (*offset, *n)).collect();
+        let (attempts, suspects) = (counts(&self.attempts), counts(&self.suspects));
+        Commit { next: self.next(), settled_above, attempts, suspects, owners: 0 }
     }
 }
 

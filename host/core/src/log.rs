@@ -108,6 +108,10 @@ pub struct Commit {
     pub settled_above: Vec<Range<Offset>>,
     /// (offset, attempts made) of messages retried in place.
     pub attempts: Vec<(Offset, u32)>,
+    /// How many owners in a row, the one that commits included, have not said that they ended in order.
+    pub owners: u32,
+    /// (offset, hosts that died or may die of it) of messages that were handled while nothing else was.
+    pub suspects: Vec<(Offset, u32)>,
 }
 
 /// Commits of several partitions, source and companions, in one request.

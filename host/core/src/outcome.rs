@@ -73,10 +73,12 @@ pub enum FaultKind {
     Decode,
     /// The guest used something that its pipeline does not grant.
     Denied,
+    /// Hosts died while they handled the message.
+    HostCrash,
 }
 
 impl FaultKind {
-    /// Every class, for metrics that are to exist before the first fault.
+    /// Every class that an attempt may come to, for metrics that are to exist before the first fault.
     pub const ALL: [Self; 6] =
         [Self::Trap, Self::Timeout, Self::Memory, Self::Oversize, Self::Decode, Self::Denied];
 
@@ -89,6 +91,7 @@ impl FaultKind {
             Self::Oversize => "oversize",
             Self::Decode => "decode",
             Self::Denied => "denied",
+            Self::HostCrash => "host-crash",
         }
     }
 }

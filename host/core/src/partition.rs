@@ -42,6 +42,7 @@ use crate::settle::{Acknowledged, Settling};
 use crate::status::PartitionStatus;
 use crate::tiers::{Due, Tiers};
 use held_up::Standstill;
+use suspicion::Suspicion;
 use turns::Waiting;
 use window::Window;
 
@@ -51,6 +52,7 @@ mod dispatch;
 mod held_up;
 mod outcomes;
 mod restore;
+mod suspicion;
 mod trim;
 mod turns;
 mod watch_lag;
@@ -101,6 +103,8 @@ pub(crate) struct PartitionTask {
     outbox: Vec<Settling>,
     /// Which messages of the source are admitted now.
     window: Window<InHand>,
+    /// Whether a message may have killed the last owners.
+    suspicion: Suspicion,
     /// What waits for an earlier message of its key.
     waiting: Waiting,
     /// The lanes that wait for a turn, since when.
@@ -131,6 +135,10 @@ pub(crate) struct PartitionTask {
     commit_at: Option<Instant>,
     /// When what was committed last is committed again.
     refresh_at: Instant,
+    /// The commit that counts this owner was sent.
+    counted: bool,
+    /// The commit is to say that this owner ended in order.
+    signed_off: bool,
     /// What was committed last.
     last_commits: crate::log::Commits,
     /// The next offset of the source as last acknowledged.
@@ -157,6 +165,7 @@ impl PartitionTask {
         let exactly_once = context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce;
         let round = context.rounds.subscribe();
         let window = Window::new(exactly_once.then_some(context.ranges_max));
+        let suspicion = Suspicion::new(&context.spec, 0, 0);
         Self {
             tiers: Tiers::new(&group, partition.clone(), Vec::new(), keep_order),
             context,
@@ -178,6 +187,7 @@ impl PartitionTask {
             attempt_cost: Duration::ZERO,
             outbox: Vec::new(),
             window,
+            suspicion,
             append_at: Instant::now(),
             waiting: Waiting::default(),
             turn_waits: BTreeMap::new(),
@@ -194,6 +204,8 @@ impl PartitionTask {
             trimmed_to: Vec::new(),
             refresh_at: Instant::now(),
             commit_at: None,
+            counted: false,
+            signed_off: false,
             last_commits: Vec::new(),
             committed: 0,
             standstill: Standstill::new(Instant::now()),
@@ -202,11 +214,23 @@ impl PartitionTask {
 
     /// Runs until it has drained, or must stop.
     pub(crate) async fn run(mut self) -> Result<(), PipelineError> {
+        let ended = self.work().await;
+        // Who must stop has not died. (In `exactly_once` the ledger is ahead of the log then.)
+        if matches!(ended, Err(PipelineError::Stopped(_))) && !self.is_exactly_once() {
+            self.leave_in_order().await;
+        }
+        ended
+    }
+
+    async fn work(&mut self) -> Result<(), PipelineError> {
         let mut drain = self.drain.clone();
         let restored = tokio::select! {
             biased;
             // Nothing is in hand yet, so there is nothing to drain.
-            () = asked(&mut drain) => return Ok(()),
+            () = asked(&mut drain) => {
+                self.leave_in_order().await;
+                return Ok(());
+            }
             restored = self.restore() => restored?,
         };
         tracing::info!(
@@ -218,7 +242,7 @@ impl PartitionTask {
         loop {
             self.advance(deadline.is_some()).await?;
             self.show();
-            if deadline.is_some() && self.has_drained() {
+            if deadline.is_some() && self.has_drained() && !self.has_to_sign_off() {
                 return Ok(());
             }
             let next_wake = self.next_wake(deadline);
@@ -244,7 +268,11 @@ impl PartitionTask {
                 Some(answers) = self.lookups.next(), if !self.lookups.is_empty() => {
                     self.on_answers(answers?);
                 }
-                Some(message) = self.mailbox.recv(), if deadline.is_none() => match message {
+                right = poll_option(&mut self.suspicion.asking), if self.suspicion.asking.is_some() => {
+                    self.suspicion.asking = None;
+                    self.has_right(right);
+                }
+                Some(message) = self.mailbox.recv(), if deadline.is_none() && self.takes_more() => match message {
                     ToPartition::Batch(batch) => self.on_batch(batch),
                     ToPartition::Ends(look, ends) => self.on_ends(look, &ends),
                 },
@@ -260,7 +288,9 @@ impl PartitionTask {
         while let Ok(attempted) = self.results.try_recv() {
             self.on_attempted(attempted);
         }
-        if !draining {
+        if draining {
+            self.put_named_back();
+        } else {
             self.take_due();
         }
         if !draining || self.committed_first() {
@@ -270,7 +300,12 @@ impl PartitionTask {
             self.dispatch();
         }
         self.append_outbox(draining).await?;
+        self.trust_again();
         self.start_commit(draining);
+        if self.suspicion.may_go() && !draining {
+            // The last commit named it already, so no answer comes that would wake this task.
+            self.dispatch();
+        }
         self.bound_tiers();
         self.give_back();
         Ok(())
@@ -387,7 +422,7 @@ impl PartitionTask {
             // The wall clock has steps of a millisecond: never wake in the one before.
             Instant::now() + Duration::from_millis(wait.max(1))
         });
-        let exactly_once = self.context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce;
+        let exactly_once = self.is_exactly_once();
         let append = (!exactly_once && self.has_to_append()).then_some(self.append_at);
         let under_way = self.committing.is_some() || (exactly_once && !self.appending.is_empty());
         let commit = match exactly_once {
@@ -396,7 +431,7 @@ impl PartitionTask {
             true => self.commit_at.zip(self.context.rounds.next()).map(|(at, next)| at.max(next)),
             false => self.commit_at,
         };
-        [due, lane, append, commit].into_iter().flatten().min()
+        [due, lane, append, commit, self.suspicion_wakes()].into_iter().flatten().min()
     }
 
     fn has_drained(&self) -> bool {
@@ -407,6 +442,38 @@ impl PartitionTask {
             && self.commit_at.is_none()
             && (!self.committed_first()
                 || (self.awaiting_commit.is_empty() && self.lanes.queued() == 0))
+    }
+
+    /// Drained, the next owner is told that this one ended in order. Whether that is still to be committed.
+    fn has_to_sign_off(&mut self) -> bool {
+        if !self.suspicion.counts() || !self.sign_off() {
+            return false;
+        }
+        self.commit_now();
+        true
+    }
+
+    /// Returns whether it was not signed off before.
+    fn sign_off(&mut self) -> bool {
+        if std::mem::replace(&mut self.signed_off, true) {
+            return false;
+        }
+        self.suspicion.sign_off();
+        true
+    }
+
+    /// The same at once, if it can be: one try.
+    async fn leave_in_order(&mut self) {
+        // Before the first commit of this owner there is nothing to take back.
+        if self.counted && self.sign_off() {
+            self.named_is_cancelled();
+            let commits = self.commits();
+            let _ = tokio::time::timeout(LAST_COMMIT, self.consumer.commit(commits)).await;
+        }
+    }
+
+    fn is_exactly_once(&self) -> bool {
+        self.context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce
     }
 
     /// Whether what was admitted is committed already, so that nobody else will handle it.
@@ -429,8 +496,10 @@ impl PartitionTask {
             abandoned = self.out_messages, drain = ?self.context.spec.drain,
             "the drain deadline has passed: handlers are cancelled, their messages stay uncommitted and come again"
         );
-        if self.context.spec.delivery != pipeline_spec::Delivery::ExactlyOnce {
+        if !self.is_exactly_once() {
             // One try: whoever waits for the partition has waited long enough.
+            self.named_is_cancelled();
+            self.sign_off();
             let commits = self.commits();
             let _ = tokio::time::timeout(LAST_COMMIT, self.consumer.commit(commits)).await;
         }

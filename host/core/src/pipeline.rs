@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -48,6 +49,18 @@ pub struct Ports {
     pub clock: Arc<dyn WallClock>,
     /// Where numbers go.
     pub metrics: Metrics,
+    /// The right to look for a message that kills its host: all pipelines of a host have one.
+    pub suspicion: SuspicionRight,
+}
+
+/// See [`Ports::suspicion`]: who has it is the only partition of its host under suspicion that handles messages.
+#[derive(Clone, Debug)]
+pub struct SuspicionRight(pub(crate) Arc<Semaphore>);
+
+impl Default for SuspicionRight {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
 }
 
 /// Why a pipeline, or a partition of it, ended before it was asked to.

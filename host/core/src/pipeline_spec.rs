@@ -122,6 +122,14 @@ pub struct DeadLetterSpec {
     pub topic: Template,
     /// How long dead letters are kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// A message with which so many hosts died becomes one; more than
+    /// [`DeadLetterSpec::UNNAMED_HOST_CRASHES`], and `None` for never.
+    pub after_host_crashes: Option<u32>,
+}
+
+impl DeadLetterSpec {
+    /// Hosts that die before it is looked for what they die of.
+    pub const UNNAMED_HOST_CRASHES: u32 = 2;
 }
 
 /// Idempotency.

@@ -36,6 +36,8 @@ pub enum HeldUpBy {
     Bounds,
     /// The log: it has more, and does not hand it over.
     Fetch,
+    /// The search for a message that kills its host: messages are handled one at a time.
+    Suspicion,
 }
 
 impl HeldUpBy {
@@ -53,6 +55,7 @@ impl HeldUpBy {
             Self::Commit => "commit",
             Self::Bounds => "bounds",
             Self::Fetch => "fetch",
+            Self::Suspicion => "suspicion",
         }
     }
 
@@ -70,6 +73,9 @@ impl HeldUpBy {
             Self::Commit => "the log, which has not acknowledged the commit",
             Self::Bounds => "room: as much is in flight as may be",
             Self::Fetch => "the log, which hands over nothing though it has more",
+            Self::Suspicion => {
+                "its turn to be handled alone: hosts died here, and one message may be the cause"
+            }
         }
     }
 }

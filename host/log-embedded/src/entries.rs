@@ -13,7 +13,7 @@ use millstream_core::message::{EpochMs, Offset};
 
 use crate::record_batch::Damage;
 
-/// The largest encoded commit. Ranges take 16 bytes each, attempts 12.
+/// The largest encoded commit. Ranges take 16 bytes each, attempts and suspects 12.
 pub(crate) const COMMIT_BYTES_MAX: usize = 1024 * 1024;
 /// The longest group name.
 pub(crate) const GROUP_BYTES_MAX: usize = 255;
@@ -179,11 +179,9 @@ pub(crate) fn encode_commit(key: &[u8], commit: &Commit) -> Vec<u8> {
         out.u64(range.start);
         out.u64(range.end);
     }
-    out.u64(commit.attempts.len() as u64);
-    for (offset, attempts) in &commit.attempts {
-        out.u64(*offset);
-        out.u32(*attempts);
-    }
+    put_counts(&mut out, &commit.attempts);
+    out.u32(commit.owners);
+    put_counts(&mut out, &commit.suspects);
     out.sealed(key)
 }
 
@@ -197,13 +195,28 @@ pub(crate) fn decode_commit(key: &[u8], bytes: &[u8]) -> Result<Commit, Damage> 
         let (start, end) = (fields.u64()?, fields.u64()?);
         settled_above.push(start..end);
     }
-    let count = fields.count(12)?;
-    let mut attempts = Vec::with_capacity(count);
-    for _ in 0..count {
-        attempts.push((fields.u64()?, fields.u32()?));
-    }
+    let attempts = counts(&mut fields)?;
+    let owners = fields.u32()?;
+    let suspects = counts(&mut fields)?;
     fields.end()?;
-    Ok(Commit { next, settled_above, attempts })
+    Ok(Commit { next, settled_above, attempts, owners, suspects })
+}
+
+fn put_counts(out: &mut Out, counts: &[(Offset, u32)]) {
+    out.u64(counts.len() as u64);
+    for (offset, count) in counts {
+        out.u64(*offset);
+        out.u32(*count);
+    }
+}
+
+fn counts(fields: &mut In<'_>) -> Result<Vec<(Offset, u32)>, Damage> {
+    let count = fields.count(12)?;
+    let mut counts = Vec::with_capacity(count);
+    for _ in 0..count {
+        counts.push((fields.u64()?, fields.u32()?));
+    }
+    Ok(counts)
 }
 
 /// The stored bytes of a mark.

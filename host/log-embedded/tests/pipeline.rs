@@ -14,7 +14,7 @@ use millstream_core::message::{Message, Partition, Record};
 use millstream_core::metrics::Metrics;
 use millstream_core::names::Template;
 use millstream_core::outcome::{Destination, Outcome, Output};
-use millstream_core::pipeline::{Pipeline, Ports, Until};
+use millstream_core::pipeline::{Pipeline, Ports, SuspicionRight, Until};
 use millstream_core::pipeline_spec::{
     DeadLetterSpec, Delivery, KeepOrder, Ordering, PipelineSpec, RetrySpec, Start,
 };
@@ -116,6 +116,7 @@ impl World {
             idempotency: Some(self.log.clone()),
             clock: Arc::new(SystemClock),
             metrics: Metrics::new(&registry).expect("a fresh registry"),
+            suspicion: SuspicionRight::default(),
         };
         Pipeline::new(spec, ports)
     }
@@ -178,7 +179,11 @@ fn spec() -> PipelineSpec {
             pause_min: Duration::from_millis(1),
             pause_max: Duration::from_millis(100),
         },
-        dead_letter: DeadLetterSpec { topic: template("{topic}.dlq", false), retention: None },
+        dead_letter: DeadLetterSpec {
+            topic: template("{topic}.dlq", false),
+            retention: None,
+            after_host_crashes: None,
+        },
         idempotency: None,
         commit_interval: Duration::from_millis(10),
         commit_refresh: Duration::from_secs(86_400),

@@ -6,7 +6,8 @@
 //! beside; anything else is ignored, which repeats messages and loses none.
 //!
 //! ```text
-//! "ms1:" base64( crc32 | next - 0 | ranges: count (gap length)* | attempts: count (distance made)* )
+//! "ms1:" base64( crc32 | next - 0 | ranges: count (gap length)* | attempts: count (distance made)*
+//!                | owners | suspects: count (distance hosts)* )
 //! ```
 //!
 //! Limit: brokers keep 4,096 characters (`offset.metadata.max.bytes`); ranges that do not fit are left
@@ -29,33 +30,31 @@ const PREFIX: &str = "ms1:";
 
 /// The text beside a commit; empty if the offset says it all.
 pub(crate) fn encode(cluster_id: &str, partition: &Partition, commit: &Commit) -> String {
-    if commit.settled_above.is_empty() && commit.attempts.is_empty() {
+    if *commit == (Commit { next: commit.next, ..Commit::default() }) {
         return String::new();
     }
-    let mut attempts = Vec::new();
-    put(&mut attempts, commit.attempts.len() as u64);
-    for (offset, made) in &commit.attempts {
-        put(&mut attempts, offset.saturating_sub(commit.next));
-        put(&mut attempts, u64::from(*made));
-    }
+    let mut counts = Vec::new();
+    put_counts(&mut counts, commit.next, &commit.attempts);
+    put(&mut counts, u64::from(commit.owners));
+    put_counts(&mut counts, commit.next, &commit.suspects);
     let mut ranges = Vec::new();
     let (mut count, mut at) = (0u64, commit.next);
     for range in &commit.settled_above {
         let before = ranges.len();
         put(&mut ranges, range.start.saturating_sub(at));
         put(&mut ranges, range.end.saturating_sub(range.start));
-        if ranges.len() + attempts.len() > NET_BYTES_MAX {
+        if ranges.len() + counts.len() > NET_BYTES_MAX {
             ranges.truncate(before);
             break;
         }
         at = range.end;
         count += 1;
     }
-    let mut body = Vec::with_capacity(ranges.len() + attempts.len() + 16);
+    let mut body = Vec::with_capacity(ranges.len() + counts.len() + 16);
     put(&mut body, commit.next);
     put(&mut body, count);
     body.extend(ranges);
-    body.extend(attempts);
+    body.extend(counts);
     let mut bytes = checksum(cluster_id, partition, &body).to_be_bytes().to_vec();
     bytes.extend(body);
     format!("{PREFIX}{}", STANDARD_NO_PAD.encode(bytes))
@@ -87,12 +86,27 @@ fn decode_own(cluster_id: &str, partition: &Partition, next: Offset, text: &str)
         at = start.checked_add(take(&mut left)?)?;
         settled_above.push(start..at);
     }
-    let mut attempts = Vec::new();
-    for _ in 0..take(&mut left)? {
-        let offset = next.checked_add(take(&mut left)?)?;
-        attempts.push((offset, u32::try_from(take(&mut left)?).ok()?));
+    let attempts = take_counts(&mut left, next)?;
+    let owners = u32::try_from(take(&mut left)?).ok()?;
+    let suspects = take_counts(&mut left, next)?;
+    left.is_empty().then_some(Commit { next, settled_above, attempts, owners, suspects })
+}
+
+fn put_counts(bytes: &mut Vec<u8>, next: Offset, counts: &[(Offset, u32)]) {
+    put(bytes, counts.len() as u64);
+    for (offset, count) in counts {
+        put(bytes, offset.saturating_sub(next));
+        put(bytes, u64::from(*count));
     }
-    left.is_empty().then_some(Commit { next, settled_above, attempts })
+}
+
+fn take_counts(bytes: &mut &[u8], next: Offset) -> Option<Vec<(Offset, u32)>> {
+    let mut counts = Vec::new();
+    for _ in 0..take(bytes)? {
+        let offset = next.checked_add(take(bytes)?)?;
+        counts.push((offset, u32::try_from(take(bytes)?).ok()?));
+    }
+    Some(counts)
 }
 
 fn checksum(cluster_id: &str, partition: &Partition, body: &[u8]) -> u32 {
@@ -143,8 +157,9 @@ mod tests {
 
     fn commit() -> impl Strategy<Value = Commit> {
         let ranges = prop::collection::vec((1u64..1 << 40, 1u64..1 << 20), 0..50);
-        let attempts = prop::collection::vec((0u64..1 << 20, any::<u32>()), 0..4);
-        (0u64..1 << 50, ranges, attempts).prop_map(|(next, ranges, attempts)| {
+        let counts = || prop::collection::vec((0u64..1 << 20, any::<u32>()), 0..4);
+        let fields = (0u64..1 << 50, ranges, counts(), any::<u32>(), counts());
+        fields.prop_map(|(next, ranges, attempts, owners, suspects)| {
             let mut at = next;
             let settled_above = ranges.into_iter().map(|(gap, length)| {
                 let start = at + gap;
@@ -152,8 +167,9 @@ mod tests {
                 start..at
             });
             let settled_above = settled_above.collect();
-            let attempts = attempts.into_iter().map(|(o, n)| (next + o, n)).collect();
-            Commit { next, settled_above, attempts }
+            let at =
+                |counts: Vec<(u64, u32)>| counts.into_iter().map(|(o, n)| (next + o, n)).collect();
+            Commit { next, settled_above, attempts: at(attempts), owners, suspects: at(suspects) }
         })
     }
 
@@ -186,8 +202,7 @@ mod tests {
 
     #[test]
     fn metadata_that_was_copied_elsewhere_is_not_believed() {
-        let commit =
-            Commit { next: 10, settled_above: vec![12..14, 20..21], attempts: vec![(10, 2)] };
+        let commit = Commit { next: 10, settled_above: vec![12..14, 20..21], ..Commit::default() };
         let text = encode("c", &partition(), &commit);
         let read = |cluster: &str, partition: &Partition, next| {
             decode(cluster, partition, next, &text).settled_above.len()
@@ -201,12 +216,19 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_left_out_from_the_highest_on() {
         let settled_above = (0..5_000).map(|n| 2 * n + 1..2 * n + 2).collect();
-        let commit = Commit { next: 0, settled_above, attempts: vec![(0, 7)] };
+        let commit = Commit {
+            next: 0,
+            settled_above,
+            attempts: vec![(0, 7)],
+            owners: 2,
+            suspects: vec![(3, 1)],
+        };
         let text = encode("c", &partition(), &commit);
         assert!(text.len() <= METADATA_BYTES_MAX);
         let read = decode("c", &partition(), 0, &text);
         assert!(read.settled_above.len() > 1_000, "{}", read.settled_above.len());
         assert_eq!(read.settled_above[..], commit.settled_above[..read.settled_above.len()]);
         assert_eq!(read.attempts, commit.attempts);
+        assert_eq!((read.owners, read.suspects), (commit.owners, commit.suspects));
     }
 }

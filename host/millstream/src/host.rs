@@ -16,7 +16,7 @@ use millstream_admin::{AdminServer, AdminState, PipelineReadiness, Token, TokenS
 use millstream_core::clock::{SystemClock, WallClock as _};
 use millstream_core::log::Log;
 use millstream_core::metrics::Metrics;
-use millstream_core::pipeline::{Pipeline, PipelineError, Ports, Until};
+use millstream_core::pipeline::{Pipeline, PipelineError, Ports, SuspicionRight, Until};
 use millstream_core::plugin::Plugin;
 use millstream_core::shutdown::{Shutdown, Trigger};
 use millstream_core::status::PipelineStatus;
@@ -73,6 +73,7 @@ async fn with_log(
     let metrics = Metrics::new(&registry).map_err(|error| {
         Finding::new(Code::Io, "the metrics cannot be registered", "report it").because(error)
     })?;
+    let suspicion = SuspicionRight::default();
     let mut pipelines = Vec::new();
     let mut statuses = BTreeMap::new();
     for pipeline in &config.pipelines {
@@ -84,6 +85,7 @@ async fn with_log(
             idempotency: log.idempotency.clone(),
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
+            suspicion: suspicion.clone(),
         };
         let pipeline = Pipeline::new(pipeline.spec.clone(), ports);
         statuses.insert(name.clone(), pipeline.status());

@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn what_is_settled_above_the_commit_is_not_due_again() {
-        let commit = Commit { next: 2, settled_above: vec![3..5, 8..20], attempts: Vec::new() };
+        let commit = Commit { next: 2, settled_above: vec![3..5, 8..20], ..Commit::default() };
         assert_eq!(settled_within(&commit, 2..10), 4);
     }
 

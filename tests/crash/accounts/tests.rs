@@ -14,7 +14,7 @@ fn name(topic: &str) -> (String, u32) {
 
 fn commit(next: u64, above: std::ops::Range<u64>) -> Commit {
     let settled_above = if above.is_empty() { vec![] } else { vec![above] };
-    Commit { next, settled_above, attempts: vec![] }
+    Commit { next, settled_above, ..Commit::default() }
 }
 
 /// Order 0 is poison, 1 is priced at once and sent twice, 11 is flaky (one, then priced by attempt 3).

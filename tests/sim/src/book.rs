@@ -41,6 +41,8 @@ pub(crate) struct MessageBook {
     pub(crate) runs: Vec<RunId>,
     pub(crate) dead_letters: u32,
     pub(crate) paused: u32,
+    /// How many hosts it has killed.
+    pub(crate) killed: u32,
 }
 
 /// What a host knows of an assignment.
@@ -108,6 +110,7 @@ impl Book {
                 runs: Vec::new(),
                 dead_letters: 0,
                 paused: 0,
+                killed: 0,
             };
             (facts.uid, book)
         });

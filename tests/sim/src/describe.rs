@@ -72,5 +72,11 @@ fn committed(text: &mut String, partition: &Partition, commit: &Commit) {
     for (offset, attempts) in &commit.attempts {
         let _ = write!(text, " {offset}:{attempts}");
     }
+    if commit.owners > 1 {
+        let _ = write!(text, " owners {}", commit.owners);
+    }
+    for (offset, hosts) in &commit.suspects {
+        let _ = write!(text, " {offset} suspected {hosts}");
+    }
     text.push(')');
 }

@@ -36,6 +36,8 @@ pub enum End {
     Oversize,
     /// Sends to an output that is not named.
     Unnamed,
+    /// Kills its host.
+    Kill,
 }
 
 /// One attempt.
@@ -59,6 +61,18 @@ pub struct Script {
 }
 
 impl Script {
+    /// After so many failures the message kills whoever handles it.
+    pub(crate) fn kill_after(&mut self, failures: usize) {
+        self.acts.retain(|act| !matches!(act.end, End::Done(_) | End::Reject));
+        self.acts.truncate(failures);
+        self.acts.push(Act { takes_ms: 0, end: End::Kill });
+    }
+
+    /// Whether it does.
+    pub(crate) fn kills(&self) -> bool {
+        self.acts.iter().any(|act| act.end == End::Kill)
+    }
+
     /// What the attempt of this number does.
     pub fn act(&self, attempt: u32) -> Option<&Act> {
         let index = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);

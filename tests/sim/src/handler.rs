@@ -9,6 +9,7 @@ use millstream_core::message::{Header, Message};
 use millstream_core::outcome::{Destination, Fault, Outcome, Output};
 use millstream_core::plugin::{AttemptContext, Instance, Plugin, PluginError, PluginIdentity};
 use millstream_log_simulated::HostId;
+use tokio::sync::Notify;
 
 use crate::facts::{Act, End, UID};
 use crate::history::History;
@@ -26,17 +27,18 @@ pub struct ScriptedPlugin {
     identity: PluginIdentity,
     history: Arc<History>,
     host: HostId,
+    kill: Arc<Notify>,
 }
 
 impl ScriptedPlugin {
-    /// The plugin on `host`, reporting to `history`.
-    pub fn new(history: Arc<History>, host: HostId) -> Self {
+    /// The plugin on `host`, reporting to `history`; a message that kills its host tells `kill`.
+    pub fn new(history: Arc<History>, host: HostId, kill: Arc<Notify>) -> Self {
         let identity = PluginIdentity {
             name: "scripted".to_owned(),
             version: "1".to_owned(),
             digest: "sha256:0".to_owned(),
         };
-        Self { identity, history, host }
+        Self { identity, history, host, kill }
     }
 }
 
@@ -47,13 +49,15 @@ impl Plugin for ScriptedPlugin {
     }
 
     async fn instance(&self) -> Result<Box<dyn Instance>, PluginError> {
-        Ok(Box::new(ScriptedInstance { history: self.history.clone(), host: self.host }))
+        let (history, kill) = (self.history.clone(), self.kill.clone());
+        Ok(Box::new(ScriptedInstance { history, host: self.host, kill }))
     }
 }
 
 struct ScriptedInstance {
     history: Arc<History>,
     host: HostId,
+    kill: Arc<Notify>,
 }
 
 /// An attempt that is under way; dropped before its end it was cancelled.
@@ -95,6 +99,12 @@ impl Instance for ScriptedInstance {
             let pause = Duration::from_millis(pause_ms);
             return Outcome::Pause { reason: "the dependency is down".to_owned(), pause };
         }
+        if end == End::Kill {
+            self.history.host_killed(message);
+            self.kill.notify_one();
+            // The host is not polled again.
+            std::future::pending::<()>().await;
+        }
         running.end(Ended::Did(end.clone()));
         outcome(end, begun.run, message)
     }
@@ -108,7 +118,8 @@ fn outcome(end: End, run: RunId, message: &Message) -> Outcome {
         End::Retry(after) => {
             Outcome::Retry { reason: "not now".to_owned(), after: after.map(Duration::from_millis) }
         }
-        End::Reject => Outcome::Reject { reason: "never".to_owned() },
+        // Nobody waits for it.
+        End::Kill | End::Reject => Outcome::Reject { reason: "never".to_owned() },
         End::Fault(kind) => Outcome::Fault(Fault {
             kind,
             reason: "scripted".to_owned(),

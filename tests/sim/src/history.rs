@@ -89,6 +89,14 @@ impl History {
         Some(Begun { run: id, act, pause_ms: pauses.then_some(script.pause_ms) })
     }
 
+    /// A message has killed its host.
+    pub fn host_killed(&self, message: &Message) {
+        let uid = number(&message.headers, UID).unwrap_or_default();
+        let mut book = self.book();
+        book.trace.line(self.begin.elapsed(), &format!("KILLED by message {uid}"));
+        book.check_kill(uid);
+    }
+
     /// An attempt ended.
     pub fn attempt_ended(&self, id: RunId, ended: Ended) {
         let at = self.begin.elapsed();

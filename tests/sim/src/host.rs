@@ -9,10 +9,10 @@ use millstream_core::idempotency::IdempotencyStore;
 use millstream_core::idempotency::in_topic::MarksInTopic;
 use millstream_core::log::Log;
 use millstream_core::metrics::Metrics;
-use millstream_core::pipeline::{Pipeline, PipelineError, Ports, Until};
+use millstream_core::pipeline::{Pipeline, PipelineError, Ports, SuspicionRight, Until};
 use millstream_core::shutdown::{Shutdown, Trigger};
 use millstream_log_simulated::{CrashAt, Draw, HostId, SimCluster};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::handler::ScriptedPlugin;
@@ -140,17 +140,23 @@ async fn life(
             return world.history.book().violate("a fresh registry takes the metrics", what);
         }
     };
+    let kill = Arc::new(Notify::new());
     let ports = Ports {
         log,
-        plugin: Arc::new(ScriptedPlugin::new(world.history.clone(), id)),
+        plugin: Arc::new(ScriptedPlugin::new(world.history.clone(), id, kill.clone())),
         idempotency: Some(store),
         clock: Arc::new(world.cluster.clock(skew)),
         metrics,
+        suspicion: SuspicionRight::default(),
     };
     let root = Pipeline::new(spec, ports).run(shutdown, Until::Shutdown);
     let polls_left = (by_polls && !calm).then_some(polls);
     let root = DropAfter { root: Some(Box::pin(root)), polls_left };
-    let end = live(world, orders, trigger, root, id).await;
+    let end = tokio::select! {
+        biased;
+        () = kill.notified() => LifeEnd::Died,
+        end = live(world, orders, trigger, root, id) => end,
+    };
     if let LifeEnd::Ran(Ok(()), Some(took)) = &end
         && *took < world.scenario.spec.drain
     {

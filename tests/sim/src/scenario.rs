@@ -81,6 +81,8 @@ pub struct Scenario {
     /// Whether handling may be repeated for a reason: a host may die, lose a partition, or not
     /// learn that a call happened. Without it nothing excuses a repetition.
     pub repeats_excused: bool,
+    /// Hosts die of messages only, and lose no partition otherwise.
+    pub only_messages_kill: bool,
 }
 
 impl Scenario {
@@ -117,7 +119,7 @@ impl Scenario {
         let spec = draw_spec(&mut draw, &sources);
         // Now and then enough to fill what the core holds of a retry tier.
         let count = if draw.chance(40) { draw.count(300, 900) } else { draw.count(5, 140) };
-        let messages = draw_messages(&mut draw, &spec, &sources, count, rough_ms);
+        let mut messages = draw_messages(&mut draw, &spec, &sources, count, rough_ms);
         let mut topics = sources;
         for name in spec.outputs.values() {
             topics.push(topic(name, 2, OUTPUT_BYTES_MAX));
@@ -126,7 +128,17 @@ impl Scenario {
             true => draw.count(48, 300),
             false => 4096,
         };
-        let spec = draw_waiting(&mut draw, spec);
+        let mut spec = draw_waiting(&mut draw, spec);
+        // Each kill costs a restart, so a few seeds do it.
+        let killing = draw.chance(200);
+        let others_kill =
+            crashing || shaking || gentle || losing || stopping || refusing || outages;
+        if killing {
+            draw_killers(&mut draw, &mut messages);
+        }
+        let crashes_max = if killing { draw.between(3, 5) } else { 100 };
+        spec.dead_letter.after_host_crashes =
+            (killing || draw.chance(500)).then_some(u32::try_from(crashes_max).unwrap_or(3));
         let settles_within = settles_within(&spec, &messages);
         Self {
             seed,
@@ -139,7 +151,9 @@ impl Scenario {
                 || losing
                 || stopping
                 || outages
+                || killing
                 || hosts > 1,
+            only_messages_kill: !others_kill,
             faults,
             troubles,
             crashes,
@@ -285,7 +299,11 @@ fn draw_spec(draw: &mut Draw, sources: &[TopicSpec]) -> PipelineSpec {
             pause_min: millis(draw, 5, 50),
             pause_max: millis(draw, 100, 1_500),
         },
-        dead_letter: DeadLetterSpec { topic: template("{topic}.dlq", false), retention: None },
+        dead_letter: DeadLetterSpec {
+            topic: template("{topic}.dlq", false),
+            retention: None,
+            after_host_crashes: None,
+        },
         idempotency: draw_idempotency(draw),
         commit_interval: millis(draw, 1, 800),
         commit_refresh: Duration::from_secs(2),
@@ -319,6 +337,17 @@ fn draw_waiting(draw: &mut Draw, mut spec: PipelineSpec) -> PipelineSpec {
     spec.waiting_messages = *draw.pick(&[0, 1, 3, 1_000]).unwrap_or(&0);
     spec.waiting_bytes = *draw.pick(&[0, 800, 1_000_000]).unwrap_or(&0);
     spec
+}
+
+/// Makes some messages kill their hosts.
+fn draw_killers(draw: &mut Draw, messages: &mut [(Duration, Facts)]) {
+    for _ in 0..draw.between(1, 2) {
+        let at = draw.count(0, messages.len().saturating_sub(1));
+        let failures = if draw.chance(300) { 1 } else { 0 };
+        if let Some((_, facts)) = messages.get_mut(at) {
+            facts.script.kill_after(failures);
+        }
+    }
 }
 
 /// What everything takes one after the other, and the waits for hosts and members that are gone.

@@ -68,7 +68,13 @@ async fn every_other_call_says_the_same_as_the_log_itself() {
     log.create_topic(odd.clone()).await.expect("created");
     assert_eq!(log.topics().await.expect("topics"), [odd]);
 
-    let commit = Commit { next: 5, settled_above: vec![7..9, 11..12], attempts: vec![(5, 2)] };
+    let commit = Commit {
+        next: 5,
+        settled_above: vec![7..9, 11..12],
+        attempts: vec![(5, 2)],
+        owners: 1,
+        suspects: vec![(6, 3)],
+    };
     let (first, second) = (Partition::new("t", 0), Partition::new("t", 1));
     let mut commits = std::mem::take(&mut *running.log.commits.lock().unwrap());
     commits.insert(("g".to_owned(), second.clone()), commit.clone());

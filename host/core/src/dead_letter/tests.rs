@@ -169,6 +169,7 @@ fn spec() -> PipelineSpec {
         dead_letter: DeadLetterSpec {
             topic: Template::new("{topic}.dlq", false).unwrap(),
             retention: None,
+            after_host_crashes: None,
         },
         idempotency: None,
         commit_interval: Duration::from_secs(1),

@@ -48,7 +48,8 @@ fn a_repeated_delivery_is_known() {
 
 #[test]
 fn what_an_earlier_owner_settled_is_not_handled_again() {
-    let commit = Commit { next: 2, settled_above: vec![3..5], attempts: vec![(2, 3)] };
+    let commit =
+        Commit { next: 2, settled_above: vec![3..5], attempts: vec![(2, 3)], ..Commit::default() };
     let mut ledger = Ledger::restore(&commit);
     assert_eq!(ledger.attempts(2), 3);
     let news: Vec<_> = (2..7).filter(|o| ledger.deliver(*o, 0) == Delivery::New).collect();
@@ -61,7 +62,7 @@ fn what_an_earlier_owner_settled_is_not_handled_again() {
 
 #[test]
 fn ranges_that_were_not_delivered_again_yet_stay_in_the_commit() {
-    let commit = Commit { next: 2, settled_above: vec![3..5, 8..9], attempts: vec![] };
+    let commit = Commit { next: 2, settled_above: vec![3..5, 8..9], ..Commit::default() };
     let mut ledger = Ledger::restore(&commit);
     assert_eq!(ledger.commit(RANGES_MAX), commit);
     ledger.deliver(2, 0);
@@ -177,7 +178,7 @@ proptest! {
 
 #[test]
 fn a_range_that_is_delivered_again_with_gaps_stays_one_range() {
-    let commit = Commit { next: 0, settled_above: vec![2..39], attempts: vec![] };
+    let commit = Commit { next: 0, settled_above: vec![2..39], ..Commit::default() };
     let mut ledger = Ledger::restore(&commit);
     ledger.deliver(0, 0);
     ledger.deliver(9, 0);

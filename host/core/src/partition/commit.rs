@@ -20,6 +20,10 @@ pub(crate) struct Committed {
     wakes: Vec<(Instant, LaneId)>,
     /// Messages that may be attempted now (`at_most_once`).
     admitted: Vec<InHand>,
+    /// How many messages of this owner it has settled.
+    settled: u64,
+    /// Whether it names a message that is to be handled alone.
+    names: bool,
 }
 
 impl PartitionTask {
@@ -49,7 +53,9 @@ impl PartitionTask {
     /// What is settled now, of the source and all tiers.
     pub(super) fn commits(&self) -> Commits {
         let ranges_max = self.context.ranges_max;
-        let source = (self.partition.clone(), self.source.commit(ranges_max));
+        let mut source = self.source.commit(ranges_max);
+        source.owners = self.suspicion.owners();
+        let source = (self.partition.clone(), source);
         let tiers = self
             .tiers
             .all()
@@ -64,8 +70,8 @@ impl PartitionTask {
     }
 
     /// Takes what is to be committed together with what waits for it; `None` if nothing is new.
-    /// `anyway` takes it even so: records go with it.
-    pub(super) fn take_commit(&mut self, anyway: bool) -> Option<Committed> {
+    /// The messages whose records go with it are taken even so.
+    pub(super) fn take_commit(&mut self, with: usize) -> Option<Committed> {
         self.commit_at = None;
         let commits = self.commits();
         if let Some((_, source)) = commits.first() {
@@ -77,7 +83,14 @@ impl PartitionTask {
             && wakes.is_empty()
             && admitted.is_empty()
             && !self.is_refresh_due();
-        (anyway || !nothing_new).then_some(Committed { commits, wakes, admitted })
+        let settled = self.suspicion.settled_count() + with as u64;
+        let names = self.suspicion.waits_for_commit();
+        if with == 0 && nothing_new {
+            // It is as the log has it.
+            self.suspicion.committed(settled, names);
+            return None;
+        }
+        Some(Committed { commits, wakes, admitted, settled, names })
     }
 
     /// Starts a commit if one is due and none is under way (`exactly_once` commits with its records
@@ -89,7 +102,7 @@ impl PartitionTask {
         {
             return;
         }
-        let Some(committed) = self.take_commit(false) else { return };
+        let Some(committed) = self.take_commit(0) else { return };
         let context = self.context.clone();
         let consumer = self.consumer.clone();
         self.committing = Some(Box::pin(async move {
@@ -105,6 +118,7 @@ impl PartitionTask {
         if let Some((_, commit)) = committed.commits.first() {
             self.committed = commit.next;
         }
+        self.suspicion.committed(committed.settled, committed.names);
         self.last_commits = committed.commits;
         self.refresh_at = Instant::now() + self.context.spec.commit_refresh;
         self.trim_tiers();

@@ -36,16 +36,25 @@ enum Stop {
 impl PartitionTask {
     /// Gives ready messages to workers, as many batches as there are workers.
     pub(super) fn dispatch(&mut self) {
+        if self.suspicion.is_alone() {
+            return self.dispatch_alone();
+        }
         let workers = self.context.spec.instances;
         while self.out < workers && self.output_bytes < self.context.spec.in_flight_bytes {
-            let batch = self.form_batch();
+            let most = self.batch_messages_max().min(self.uncommitted_room());
+            let batch = self.form_batch(most);
             if batch.is_empty() {
                 return;
             }
-            self.out += 1;
-            self.out_messages += batch.len();
-            self.context.queue.offer(Work { batch, reply: self.results_sender.clone() });
+            self.give_to_worker(batch);
         }
+    }
+
+    pub(super) fn give_to_worker(&mut self, batch: Vec<(LaneId, InHand)>) {
+        self.out += 1;
+        self.out_messages += batch.len();
+        self.is_active();
+        self.context.queue.offer(Work { batch, reply: self.results_sender.clone() });
     }
 
     fn batch_messages_max(&self) -> usize {
@@ -56,8 +65,7 @@ impl PartitionTask {
         spread.max(most.min(BATCH_MESSAGES_CHEAP)).min(most)
     }
 
-    fn form_batch(&mut self) -> Vec<(LaneId, InHand)> {
-        let most = self.batch_messages_max();
+    pub(super) fn form_batch(&mut self, most: usize) -> Vec<(LaneId, InHand)> {
         let mut batch = Vec::new();
         while batch.len() < most {
             let Some(lane) = self.lanes.next_ready() else { break };

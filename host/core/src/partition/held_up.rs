@@ -94,6 +94,8 @@ impl PartitionTask {
             HeldUpBy::Bounds
         } else if self.awaiting_commit.iter().any(is_it) {
             HeldUpBy::Commit
+        } else if self.suspicion.has(is_it) {
+            HeldUpBy::Suspicion
         } else if let Some(state) = self.lanes.state_of(is_it) {
             self.held_up_in_lane(state)
         } else if self.outbox.iter().any(|one| is_it(&one.item))
@@ -109,6 +111,7 @@ impl PartitionTask {
 
     fn held_up_in_lane(&self, state: State) -> HeldUpBy {
         match state {
+            State::Ready if self.suspicion.is_alone() => HeldUpBy::Suspicion,
             State::Ready => HeldUpBy::Instances,
             State::Busy => HeldUpBy::Plugin,
             State::Waiting(WaitsFor::Turn) => HeldUpBy::WaitingKey,

@@ -66,6 +66,7 @@ impl PartitionTask {
         let Returned { batch, busy } = returned;
         self.out -= 1;
         self.out_messages -= batch.len();
+        self.named_is_back();
         let mut attempts = 0u32;
         let mut items = batch.into_iter().peekable();
         while let Some(first) = items.peek() {
@@ -180,6 +181,7 @@ impl PartitionTask {
             let (turn, key) = (one.item.context.turn, one.item.message.key.as_ref());
             self.tiers.outstanding.writing(turn, key, progress, tier);
         }
+        self.suspicion.decided();
         if one.item.read_from == ReadFrom::Source {
             self.window.decided();
         }
@@ -205,8 +207,7 @@ impl PartitionTask {
                 let offset = one.item.message.offset;
                 self.settle_in_ledger(one.item.read_from, offset);
             }
-            let anyway = !settling.is_empty();
-            let Some(committed) = self.take_commit(anyway) else { return Ok(()) };
+            let Some(committed) = self.take_commit(settling.len()) else { return Ok(()) };
             let (context, consumer) = (self.context.clone(), self.consumer.clone());
             Box::pin(settle::transact(context, consumer, settling, committed)) as _
         } else {
@@ -240,7 +241,8 @@ impl PartitionTask {
     /// Whether it is time for a transaction, or nothing more comes in to wait for.
     fn may_transact(&self) -> bool {
         let all_in_outbox = self.share.is_paused() && self.out == 0 && !self.lanes.any_ready();
-        self.context.rounds.may_begin(all_in_outbox)
+        // One at a time nothing is about to come either.
+        self.context.rounds.may_begin(all_in_outbox || self.suspicion.is_alone())
     }
 
     pub(super) fn on_acknowledged(&mut self, acknowledged: Acknowledged) {
@@ -297,6 +299,7 @@ impl PartitionTask {
 
     /// Settles a message for which nothing had to be done.
     pub(super) fn settle_unattempted(&mut self, item: InHand) {
+        self.suspicion.decided();
         if item.read_from == ReadFrom::Source {
             self.window.decided();
         }
@@ -307,6 +310,7 @@ impl PartitionTask {
 
     /// The message is out of hand: its claim, its place in the ledger, its part of the budget.
     fn leave(&mut self, item: InHand, done: bool) {
+        self.suspicion.settled();
         if let Some(key) = &item.key {
             let waiting = match done {
                 true => self.claims.marked(key, item.holder()),

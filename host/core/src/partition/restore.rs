@@ -18,6 +18,7 @@ use crate::pipeline_spec::{KeepOrder, Start};
 use crate::tiers::{HELD_BYTES_MAX, HELD_MESSAGES_MAX, Tier, Tiers};
 
 use super::PartitionTask;
+use super::suspicion::Suspicion;
 
 /// How long to wait for a transaction of an earlier owner that hides the end of a tier.
 const HIDDEN_END_WAIT: Duration = Duration::from_millis(20);
@@ -106,10 +107,14 @@ impl PartitionTask {
         self.tiers.restored(source_ends.high);
         self.window.restore(&self.source);
         self.committed = commit.next;
+        self.suspicion = Suspicion::new(&context.spec, commit.owners, source_ends.high);
+        self.tell_suspicion();
         self.last_commits = self.commits();
-        if is_new {
+        if is_new || self.suspicion.counts() {
             // Where a new group begins is decided once: without this commit "latest" would be decided
-            // again after a restart, and what came meanwhile would never be handled.
+            // again after a restart, and what came meanwhile would never be handled. And if this owner dies, the
+            // next one is to know.
+            self.counted = self.suspicion.counts();
             let first = &self.last_commits;
             context.until_available("first commit", || consumer.commit(first.clone())).await?;
         }

@@ -71,6 +71,7 @@ impl PartitionTask {
             && self.outbox.is_empty()
             && self.appending.is_empty()
             && self.lanes.queued() == 0
+            && !self.suspicion.has(|_| true)
             && self.awaiting_commit.is_empty();
         if nothing_due && idle && self.commit_at.is_none() && self.committing.is_none() {
             self.status.caught_up_at.store(look, Ordering::Release);

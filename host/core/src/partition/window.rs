@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn ranges_of_an_earlier_owner_take_their_part_until_they_are_passed() {
-        let commit = Commit { next: 0, settled_above: vec![5..6, 8..9], attempts: vec![] };
+        let commit = Commit { next: 0, settled_above: vec![5..6, 8..9], ..Commit::default() };
         let mut window = Window::new(Some(3));
         window.restore(&Ledger::restore(&commit));
         assert!((0..5).all(|offset| window.enter(offset).is_none()));
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_lowest_is_admitted_even_if_the_earlier_owner_left_no_room() {
-        let commit = Commit { next: 0, settled_above: vec![5..6, 8..9], attempts: vec![] };
+        let commit = Commit { next: 0, settled_above: vec![5..6, 8..9], ..Commit::default() };
         let mut window = Window::new(Some(2));
         window.restore(&Ledger::restore(&commit));
         assert!((0..2).all(|offset| window.enter(offset).is_none()));

@@ -5,11 +5,14 @@ use super::*;
 
 fn commit() -> impl Strategy<Value = Commit> {
     let ranges = vec((any::<u64>(), any::<u64>()).prop_map(|(start, end)| start..end), 0..6);
-    let attempts = vec((any::<u64>(), any::<u32>()), 0..6);
-    (any::<u64>(), ranges, attempts).prop_map(|(next, settled_above, attempts)| Commit {
+    let counts = || vec((any::<u64>(), any::<u32>()), 0..6);
+    let fields = (any::<u64>(), ranges, counts(), any::<u32>(), counts());
+    fields.prop_map(|(next, settled_above, attempts, owners, suspects)| Commit {
         next,
         settled_above,
         attempts,
+        owners,
+        suspects,
     })
 }
 

@@ -22,7 +22,12 @@ async fn a_transaction_is_there_as_a_whole_also_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let log = open_with(dir.path(), &[("t", 1), ("out", 2)]).await;
     let (consumer, _) = member(&log, "g", &["t"]).await;
-    let commit = Commit { next: 3, settled_above: vec![5..7, 9..10], attempts: vec![(4, 2)] };
+    let commit = Commit {
+        next: 3,
+        settled_above: vec![5..7, 9..10],
+        attempts: vec![(4, 2)],
+        ..Commit::default()
+    };
     consumer
         .transact(Arc::new(Transaction {
             records: vec![record("out", 0, "a"), record("out", 1, "b")],

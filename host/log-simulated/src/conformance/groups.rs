@@ -201,7 +201,13 @@ async fn commits_come_back_as_they_were(log: &Arc<dyn Log>) -> Checked {
         vec![None, None],
         ok("committed", consumer.committed(&both).await)?,
     )?;
-    let full = Commit { next: 1, settled_above: vec![3..5, 7..8], attempts: vec![(2, 3), (6, 1)] };
+    let full = Commit {
+        next: 1,
+        settled_above: vec![3..5, 7..8],
+        attempts: vec![(2, 3), (6, 1)],
+        owners: 3,
+        suspects: vec![(2, 1)],
+    };
     let plain = Commit { next: 9, ..Commit::default() };
     let commits = vec![(partition.clone(), full.clone()), (companion, plain.clone())];
     ok("commit", consumer.commit(commits).await)?;

@@ -50,6 +50,12 @@ impl Guest for Hostile {
                 std::thread::sleep(Duration::from_secs(3_600));
                 Ok(vec![])
             }
+            // Whoever reads this kills the host.
+            "kill" => {
+                log(Level::Error, "kill", "kill this host now");
+                std::thread::sleep(Duration::from_secs(3_600));
+                Ok(vec![])
+            }
             // Memory.
             "allocate" => loop {
                 black_box(vec![1_u8; 1 << 20].leak());

@@ -5,6 +5,7 @@ mod commits;
 mod companions;
 mod end;
 mod in_flight;
+mod kills;
 mod marks;
 mod order;
 mod outputs;

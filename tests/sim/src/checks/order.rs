@@ -99,6 +99,8 @@ impl Book {
         let last = message.runs.last().and_then(|id| self.runs.get(id));
         let lost = self.delivery() == Delivery::AtMostOnce
             && last.is_none_or(|last| last.host != run.host || last.epoch != run.epoch);
-        !has_ended && !lost && !self.is_duplicate(uid)
+        // One that kills its host is dead without another word of the handler.
+        let is_dead = message.dead_letters > 0;
+        !has_ended && !is_dead && !lost && !self.is_duplicate(uid)
     }
 }

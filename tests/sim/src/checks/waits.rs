@@ -74,7 +74,7 @@ pub(super) fn delay_after(delays: &[Duration], attempt: u32, end: &End) -> Optio
     let made = usize::try_from(attempt).ok()?;
     let next = delays.get(made.checked_sub(1)?).copied()?;
     match end {
-        End::Done(_) | End::Reject => None,
+        End::Done(_) | End::Reject | End::Kill => None,
         End::Retry(Some(after)) => {
             let asked = Duration::from_millis(*after);
             // The smallest that is not shorter than what was asked for, else the longest.

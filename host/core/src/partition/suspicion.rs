@@ -1,0 +1,418 @@
+//! Suspicion: finds the message that kills its host, by whatever means, so that it becomes a dead letter instead
+//! of killing one host after the other.
+//!
+//! Around `dispatch`. A partition's commit counts its owners in a row that have not said that they ended in
+//! order, since a host that dies says nothing. The next owner goes by what it reads there:
+//!
+//! - 0: it handles messages as usual (**trusted**);
+//! - 1 (**careful**): at most [`UNCOMMITTED_MAX`] messages are handled and not committed, so that if this owner
+//!   dies too, the next one begins close to what it died of;
+//! - more (**alone**): one message at a time, and before it is handled the commit names it. If the host dies, the
+//!   next owner reads that name; named often enough, the message becomes a dead letter without another attempt.
+//!
+//! Invariants:
+//! - a message is handled alone only when the commit that names it is acknowledged, and what the one before it
+//!   caused is in the log;
+//! - of a host's partitions that are under suspicion one at a time handles messages, so that no message is named for what
+//!   a neighbour did;
+//! - a partition is trusted again when what the dead owner may have had in hand was handled, or nothing is left
+//!   to be handled; that is committed, with this owner alone in the count.
+//!
+//! Whoever loses a partition without dying (its session expired) is counted too. A message is therefore not named by
+//! one such loss alone: see [`DeadLetterSpec::after_host_crashes`].
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::in_hand::{InHand, ReadFrom};
+use crate::lane::LaneId;
+use crate::ledger::Ledger;
+use crate::message::Offset;
+use crate::outcome::{Fault, FaultKind, Outcome};
+use crate::pipeline_spec::{DeadLetterSpec, Delivery, PipelineSpec};
+
+use super::PartitionTask;
+
+/// How many messages are handled and not committed while an owner is careful; so many are handled alone.
+const UNCOMMITTED_MAX: usize = 256;
+
+/// How long an owner is careful at least, if there is always something to be handled.
+const CAREFUL_FOR: Duration = Duration::from_secs(10);
+
+/// Nothing has been handed over for so long: nothing was left that the dead owner could read.
+const NOTHING_LEFT: Duration = Duration::from_secs(2);
+
+/// A partition that has the right and gets no message, because others have all that may be in flight, gives it
+/// to them after so long.
+const KEPT_OUT: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Trusted,
+    Careful,
+    Alone,
+}
+
+/// A message that is to be handled alone.
+struct Named {
+    place: ReadFrom,
+    source_offset: Offset,
+    /// Until it is with a worker.
+    item: Option<(LaneId, InHand)>,
+    /// The commit that names it is acknowledged.
+    acknowledged: bool,
+}
+
+/// See the module.
+pub(super) struct Suspicion {
+    stage: Stage,
+    /// What the commit says; 0 where nothing is counted.
+    owners: u32,
+    /// Where the source ended when the partition was taken over.
+    high: Offset,
+    begun: Instant,
+    /// When a message was given to a worker last.
+    active: Instant,
+    /// Messages that were decided (handled, put off, dropped) since then, those that the log has
+    /// acknowledged, and those that are committed.
+    decided: u64,
+    settled: u64,
+    committed: u64,
+    named: Option<Named>,
+    right: Option<OwnedSemaphorePermit>,
+    /// Waits for the right.
+    pub(super) asking: Option<BoxFuture<'static, OwnedSemaphorePermit>>,
+}
+
+impl Suspicion {
+    /// What an owner that reads `owners` in the commit goes by.
+    pub(super) fn new(spec: &PipelineSpec, owners: u32, high: Offset) -> Self {
+        let counts = spec.dead_letter.after_host_crashes.is_some()
+            // Committed before it is handled, a message kills one host and is gone.
+            && spec.delivery != Delivery::AtMostOnce;
+        let stage = match owners {
+            _ if !counts => Stage::Trusted,
+            0 => Stage::Trusted,
+            n if n < DeadLetterSpec::UNNAMED_HOST_CRASHES => Stage::Careful,
+            _ => Stage::Alone,
+        };
+        let now = Instant::now();
+        Self {
+            stage,
+            owners: if counts { owners.saturating_add(1) } else { 0 },
+            high,
+            begun: now,
+            active: now,
+            decided: 0,
+            settled: 0,
+            committed: 0,
+            named: None,
+            right: None,
+            asking: None,
+        }
+    }
+
+    /// What the commit is to say.
+    pub(super) fn owners(&self) -> u32 {
+        self.owners
+    }
+
+    /// Whether owners are counted at all.
+    pub(super) fn counts(&self) -> bool {
+        self.owners > 0
+    }
+
+    /// Whether messages are handled one at a time.
+    pub(super) fn is_alone(&self) -> bool {
+        self.stage == Stage::Alone
+    }
+
+    /// Whether a message waits for the commit that names it.
+    pub(super) fn waits_for_commit(&self) -> bool {
+        self.named.as_ref().is_some_and(|named| !named.acknowledged)
+    }
+
+    /// Whether the commit names a message that no worker has yet.
+    pub(super) fn may_go(&self) -> bool {
+        self.named.as_ref().is_some_and(|named| named.acknowledged && named.item.is_some())
+    }
+
+    /// Whether this message of the source waits to be handled alone.
+    pub(super) fn has(&self, wanted: impl Fn(&InHand) -> bool) -> bool {
+        let item = self.named.as_ref().and_then(|named| named.item.as_ref());
+        item.is_some_and(|(_, item)| wanted(item))
+    }
+
+    /// What becomes of a message is known.
+    pub(super) fn decided(&mut self) {
+        self.decided += 1;
+    }
+
+    /// A message is settled.
+    pub(super) fn settled(&mut self) {
+        self.settled += 1;
+    }
+
+    /// How many messages a commit that is made now has settled.
+    pub(super) fn settled_count(&self) -> u64 {
+        self.settled
+    }
+
+    /// A commit is acknowledged (or is what was committed before): it has so many messages settled, and the one
+    /// that is to be handled alone named, if one was.
+    pub(super) fn committed(&mut self, settled: u64, names: bool) {
+        self.committed = self.committed.max(settled);
+        if let Some(named) = self.named.as_mut().filter(|_| names) {
+            named.acknowledged = true;
+        }
+    }
+
+    /// The partition is handed over in order, or left in order: its next owner is told nothing of this one.
+    pub(super) fn sign_off(&mut self) {
+        self.owners = match self.stage {
+            Stage::Trusted => 0,
+            Stage::Careful | Stage::Alone => self.owners.saturating_sub(1),
+        };
+    }
+}
+
+impl PartitionTask {
+    /// How many more messages may be given to workers before more is committed.
+    pub(super) fn uncommitted_room(&mut self) -> usize {
+        let suspicion = &self.suspicion;
+        if suspicion.stage != Stage::Careful {
+            return usize::MAX;
+        }
+        let decided = suspicion.decided.saturating_sub(suspicion.committed);
+        let uncommitted = usize::try_from(decided).unwrap_or(usize::MAX);
+        let uncommitted = uncommitted.saturating_add(self.out_messages);
+        if uncommitted >= UNCOMMITTED_MAX / 2 && suspicion.settled > suspicion.committed {
+            self.commit_now();
+        }
+        UNCOMMITTED_MAX.saturating_sub(uncommitted)
+    }
+
+    /// Notes that something is handled.
+    pub(super) fn is_active(&mut self) {
+        self.suspicion.active = Instant::now();
+    }
+
+    /// Whether more of the source may come in: what is in hand is handled alone first, since the dead owner may
+    /// have had it in hand.
+    pub(super) fn takes_more(&self) -> bool {
+        let suspicion = &self.suspicion;
+        suspicion.stage != Stage::Alone || suspicion.right.is_none() || self.is_quiet()
+    }
+
+    /// Whether nothing is in hand that could be handled now.
+    fn is_quiet(&self) -> bool {
+        self.out == 0
+            && self.suspicion.named.is_none()
+            && self.outbox.is_empty()
+            && self.appending.is_empty()
+            && self.lookups.is_empty()
+            && self.to_ask.is_empty()
+            && !self.lanes.any_ready()
+    }
+
+    /// Whether others have all that may be in flight, so that no more of the source comes in.
+    fn is_kept_out(&self) -> bool {
+        self.share.is_paused() && self.source.position() < self.suspicion.high
+    }
+
+    /// When the right goes to another partition, which may have to handle something before this one can.
+    fn gives_right_on(&self) -> Option<Instant> {
+        let waits = self.suspicion.right.is_some() && self.is_quiet() && self.is_kept_out();
+        waits.then(|| self.suspicion.active + KEPT_OUT)
+    }
+
+    /// When something changes by time alone.
+    pub(super) fn suspicion_wakes(&self) -> Option<Instant> {
+        if self.suspicion.stage == Stage::Trusted {
+            return None;
+        }
+        let trusted = self.suspicion.active + NOTHING_LEFT;
+        let trusted = (self.is_quiet() && trusted > Instant::now()).then_some(trusted);
+        self.gives_right_on().or(trusted)
+    }
+
+    /// Gives the next message to a worker, alone, once the commit names it.
+    pub(super) fn dispatch_alone(&mut self) {
+        if self.suspicion.right.is_none() {
+            if self.suspicion.asking.is_none() {
+                let right = self.context.ports.suspicion.0.clone();
+                self.suspicion.asking = Some(Box::pin(async move {
+                    match right.acquire_owned().await {
+                        Ok(right) => right,
+                        // Nobody closes it.
+                        Err(_) => std::future::pending().await,
+                    }
+                }));
+            }
+            return;
+        }
+        if let Some(named) = &mut self.suspicion.named {
+            if let Some(item) = named.item.take_if(|_| named.acknowledged) {
+                self.give_to_worker(vec![item]);
+            }
+            return;
+        }
+        if self.out > 0 || !self.outbox.is_empty() || !self.appending.is_empty() {
+            return;
+        }
+        if let Some((lane, item)) = self.form_batch(1).pop() {
+            self.handle_alone(lane, item);
+        }
+    }
+
+    /// The right to handle messages is this partition's.
+    pub(super) fn has_right(&mut self, right: OwnedSemaphorePermit) {
+        self.suspicion.right = Some(right);
+        self.is_active();
+    }
+
+    fn handle_alone(&mut self, lane: LaneId, item: InHand) {
+        let (place, source_offset) = (item.read_from, item.message.offset);
+        let Some((ledger, offset)) = self.ledger_of(place, source_offset) else { return };
+        let died = ledger.hosts_died_of(offset);
+        let after = self.context.spec.dead_letter.after_host_crashes;
+        let named_max = after.map(|n| n.saturating_sub(DeadLetterSpec::UNNAMED_HOST_CRASHES));
+        if named_max.is_some_and(|most| died >= most) {
+            let reason = format!(
+                "{died} hosts died while they handled this message and nothing else of the partition, after others had died here; see why before it is redriven"
+            );
+            tracing::error!(
+                pipeline = %self.context.spec.name, partition = %self.partition, offset = source_offset, hosts = died,
+                "a message that kills its host becomes a dead letter"
+            );
+            let fault = Fault { kind: FaultKind::HostCrash, reason, backtrace: None };
+            self.lanes.hand_back(lane, Vec::new());
+            return self.fail_for_good(item, &Outcome::Fault(fault));
+        }
+        if let Some((ledger, offset)) = self.ledger_of(place, source_offset) {
+            ledger.suspect(offset, died.saturating_add(1));
+        }
+        let item = Some((lane, item));
+        self.suspicion.named = Some(Named { place, source_offset, item, acknowledged: false });
+        self.commit_now();
+    }
+
+    /// The message that was handled alone is back, and the host lives.
+    pub(super) fn named_is_back(&mut self) {
+        let Some(named) = self.suspicion.named.take() else { return };
+        if let Some((ledger, offset)) = self.ledger_of(named.place, named.source_offset) {
+            ledger.suspect(offset, 0);
+        }
+    }
+
+    /// The partition is given up: a message that no worker has yet goes back to its lane.
+    pub(super) fn put_named_back(&mut self) {
+        let waits = |named: &mut Named| named.item.is_some();
+        let Some(named) = self.suspicion.named.take_if(waits) else { return };
+        self.unname(&named);
+        if let Some((lane, item)) = named.item {
+            self.lanes.hand_back(lane, vec![item]);
+        }
+    }
+
+    /// Who cancels a handler is alive: its message is not named for that.
+    pub(super) fn named_is_cancelled(&mut self) {
+        if let Some(named) = self.suspicion.named.take() {
+            self.unname(&named);
+        }
+    }
+
+    fn unname(&mut self, named: &Named) {
+        if let Some((ledger, offset)) = self.ledger_of(named.place, named.source_offset) {
+            let died = ledger.hosts_died_of(offset).saturating_sub(1);
+            ledger.suspect(offset, died);
+        }
+    }
+
+    /// The ledger that a message is settled in, and its offset there.
+    fn ledger_of(
+        &mut self,
+        place: ReadFrom,
+        source_offset: Offset,
+    ) -> Option<(&mut Ledger, Offset)> {
+        match place {
+            ReadFrom::Source => Some((&mut self.source, source_offset)),
+            ReadFrom::Tier { tier, offset } => {
+                self.tiers.all_mut().get_mut(tier).map(|tier| (&mut tier.ledger, offset))
+            }
+        }
+    }
+
+    /// Trusts the partition again, if what the dead owner may have had in hand was handled.
+    pub(super) fn trust_again(&mut self) {
+        let suspicion = &self.suspicion;
+        let handled = usize::try_from(suspicion.decided).unwrap_or(usize::MAX);
+        let nothing_left = || {
+            self.is_quiet()
+                && (self.source.position() >= suspicion.high
+                    || (!self.is_kept_out() && suspicion.active.elapsed() >= NOTHING_LEFT))
+        };
+        let over = match suspicion.stage {
+            Stage::Trusted => return,
+            Stage::Careful => {
+                let enough = handled >= self.context.spec.in_flight_messages
+                    && suspicion.begun.elapsed() >= CAREFUL_FOR;
+                enough || nothing_left()
+            }
+            Stage::Alone => {
+                suspicion.right.is_some()
+                    && (nothing_left() || (handled >= UNCOMMITTED_MAX && self.is_quiet()))
+            }
+        };
+        let gives_on = self.gives_right_on().is_some_and(|at| at <= Instant::now());
+        if !over && !gives_on {
+            return;
+        }
+        if self.is_named_in_the_log() {
+            // If a message of another partition kills the host next, this one's must not be named for it.
+            return self.commit_now();
+        }
+        if !over {
+            self.suspicion.right = None;
+            return;
+        }
+        tracing::info!(
+            pipeline = %self.context.spec.name, partition = %self.partition, handled,
+            "the partition is trusted again: no host died of what its dead owners had in hand"
+        );
+        let suspicion = &mut self.suspicion;
+        (suspicion.stage, suspicion.owners) = (Stage::Trusted, 1);
+        (suspicion.right, suspicion.asking) = (None, None);
+        self.commit_soon();
+    }
+
+    /// Whether the last commit still names a message that was handled since.
+    fn is_named_in_the_log(&self) -> bool {
+        let kept =
+            self.source.suspects().chain(self.tiers.all().iter().flat_map(|t| t.ledger.suspects()));
+        let named =
+            self.last_commits.iter().flat_map(|(_, commit)| commit.suspects.iter().copied());
+        !kept.eq(named)
+    }
+
+    /// Says how the partition is taken over.
+    pub(super) fn tell_suspicion(&self) {
+        let owners = self.suspicion.owners.saturating_sub(1);
+        let how = match self.suspicion.stage {
+            Stage::Trusted => return,
+            Stage::Careful => {
+                "commits come more often until it is known that no message was the cause"
+            }
+            Stage::Alone => {
+                "messages are handled one at a time, so that one that kills its host is found and becomes a dead letter"
+            }
+        };
+        tracing::warn!(
+            pipeline = %self.context.spec.name, partition = %self.partition, owners,
+            "the last owners of the partition ended without a word: {how}"
+        );
+    }
+}
