@@ -226,7 +226,7 @@ async fn prepare(
         pipeline: spec.name.clone(),
         group: spec.group.clone(),
         topics: spec.topics.clone(),
-        transactional: spec.delivery == Delivery::ExactlyOnce,
+        transactional: spec.delivery == Delivery::ExactlyOnce || context.marks_go_with_records(),
         in_flight: Room { messages: spec.in_flight_messages, bytes: spec.in_flight_bytes },
     };
     let consumer =
@@ -322,6 +322,11 @@ impl Context {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         metrics.in_flight_messages.with_label_values(&[name]).set(messages);
         metrics.in_flight_bytes.with_label_values(&[name]).set(bytes);
+    }
+
+    /// Whether the log takes idempotency marks as they are, so in one write with what they mark.
+    pub(crate) fn marks_go_with_records(&self) -> bool {
+        self.spec.idempotency.as_ref().is_some_and(|idempotency| !idempotency.in_topic)
     }
 
     /// Where the idempotency keys of a source partition count.

@@ -209,13 +209,14 @@ impl PartitionTask {
             }
             let Some(committed) = self.take_commit(settling.len()) else { return Ok(()) };
             let (context, consumer) = (self.context.clone(), self.consumer.clone());
-            Box::pin(settle::transact(context, consumer, settling, committed)) as _
+            Box::pin(settle::transact(context, consumer, settling, Some(committed))) as _
         } else {
             if !self.has_to_append() || !(draining || self.may_append()) {
                 return Ok(());
             }
             let settling = std::mem::take(&mut self.outbox);
-            Box::pin(settle::append(self.context.clone(), settling))
+            let (context, consumer) = (self.context.clone(), self.consumer.clone());
+            Box::pin(settle::append(context, consumer, settling))
                 as futures::future::BoxFuture<'static, _>
         };
         match futures::poll!(&mut appending) {
