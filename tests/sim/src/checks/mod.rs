@@ -5,8 +5,12 @@ mod commits;
 mod companions;
 mod end;
 mod in_flight;
+mod losses;
 mod marks;
+mod memory;
 mod order;
 mod outputs;
 mod waits;
 mod written;
+
+pub(crate) use memory::Holds;
