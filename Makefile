@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Outside the checkout, so that a fresh clone does not rebuild the world.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millstream/target
 MILLSTREAM := $(CARGO_TARGET_DIR)/debug/millstream
-SEEDS ?= 500
+SEEDS ?= 2000
 
 .PHONY: help
 help: ## Show this list

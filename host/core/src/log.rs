@@ -306,6 +306,7 @@ pub trait Log: Send + Sync + 'static {
 
     /// Appends records; answers for each when all are settled. Records of one partition keep their
     /// order within the call; of several calls at once either may come first. The outer error says that none is known to be appended, nor known not to be.
+    /// Of a call that was dropped, or whose host died, the same holds: what is on the wire may land later.
     ///
     /// # Errors
     /// See [`LogError`].

@@ -130,14 +130,24 @@ pub struct Tiers {
     /// From here on the source had nothing when its retries were restored.
     high: Offset,
     keep_order: bool,
+    /// What the clock said last.
+    looked_at: EpochMs,
 }
 
 impl Tiers {
     /// The tiers of `source`, as they were found.
     pub fn new(group: &str, source: Partition, tiers: Vec<Tier>, keep_order: bool) -> Self {
         let outstanding = Outstanding::new(keep_order);
-        let (admitted, high) = (0, 0);
-        Self { group: group.to_owned(), source, tiers, outstanding, admitted, high, keep_order }
+        Self {
+            group: group.to_owned(),
+            source,
+            tiers,
+            outstanding,
+            admitted: 0,
+            high: 0,
+            keep_order,
+            looked_at: EpochMs::MIN,
+        }
     }
 
     /// Every tier.
@@ -178,6 +188,7 @@ impl Tiers {
 
     /// Takes a message that a tier handed over; it is held until it is due.
     pub fn hold(&mut self, number: usize, message: Message, now: EpochMs) {
+        self.look_at_clock(now);
         let Some(tier) = self.tiers.get_mut(number) else { return };
         if tier.ledger.deliver(message.offset, message.timestamp) == Delivery::Known {
             return;
@@ -241,8 +252,21 @@ impl Tiers {
         }
     }
 
+    /// If the clock went back, what is held would wait for as much longer.
+    fn look_at_clock(&mut self, now: EpochMs) {
+        if std::mem::replace(&mut self.looked_at, now) <= now {
+            return;
+        }
+        for tier in &mut self.tiers {
+            let delay = EpochMs::try_from(tier.delay.as_millis()).unwrap_or(EpochMs::MAX);
+            let latest = now.saturating_add(delay);
+            tier.held.iter_mut().for_each(|held| held.due = held.due.min(latest));
+        }
+    }
+
     /// The next message that is due, if any.
     pub fn take_due(&mut self, now: EpochMs) -> Option<Due> {
+        self.look_at_clock(now);
         let due = self.heads().filter(|(_, held)| held.due <= now);
         let (number, _) = due.min_by_key(|(_, held)| held.due)?;
         let tier = self.tiers.get_mut(number)?;

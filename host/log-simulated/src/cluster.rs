@@ -5,6 +5,7 @@
 //! out by whoever looks next, so that no task is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::group::Group;
 use crate::happening::{Happening, HostId, Observer};
 use crate::log::SimLog;
 use crate::partition_log::PartitionLog;
+use crate::sends::Sends;
 use crate::store::Marks;
 use crate::topics::{Topics, append_all};
 use crate::transaction::OpenTransactions;
@@ -69,6 +71,8 @@ pub(crate) enum Due {
     Release { group: String, partition: Partition, epoch: u64 },
     /// An open transaction ends.
     Resolve { transaction: u64 },
+    /// An append that is on the wire lands.
+    Land { send: u64 },
 }
 
 pub(crate) struct State {
@@ -76,12 +80,15 @@ pub(crate) struct State {
     pub(crate) faults: Faults,
     pub(crate) outage: bool,
     pub(crate) store_outage: bool,
+    pub(crate) full_disk: bool,
+    pub(crate) eager: bool,
     pub(crate) patience: Patience,
     pub(crate) hosts: BTreeMap<HostId, Host>,
     pub(crate) topics: Topics,
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) marks: Marks,
     pub(crate) open: OpenTransactions,
+    pub(crate) sends: Sends,
     pub(crate) agenda: BTreeSet<(Instant, Due)>,
     pub(crate) calls: u64,
     pub(crate) commit_metadata_bytes_max: usize,
@@ -112,6 +119,7 @@ impl State {
                     self.take_unreleased(&group, &partition, epoch);
                 }
                 Due::Resolve { transaction } => self.resolve(transaction),
+                Due::Land { send } => self.land(send),
             }
         }
     }
@@ -181,12 +189,15 @@ impl SimCluster {
             faults,
             outage: false,
             store_outage: false,
+            full_disk: false,
+            eager: false,
             patience: Patience::default(),
             hosts: BTreeMap::new(),
             topics: Topics::default(),
             groups: BTreeMap::new(),
             marks: Marks::default(),
             open: OpenTransactions::default(),
+            sends: Sends::default(),
             agenda: BTreeSet::new(),
             calls: 0,
             commit_metadata_bytes_max: 4096,
@@ -251,6 +262,17 @@ impl SimCluster {
         self.shared.change(|state| state.store_outage = outage);
     }
 
+    /// Whether nothing can be written: appends, transactions and new topics are refused, the rest goes on.
+    pub fn set_full_disk(&self, full: bool) {
+        self.shared.change(|state| state.full_disk = full);
+    }
+
+    /// Whether a rebalance takes all partitions from all members before any is given anew (Kafka's eager
+    /// protocol), not only those that move.
+    pub fn set_eager(&self, eager: bool) {
+        self.shared.change(|state| state.eager = eager);
+    }
+
     /// No host dies by itself from now on.
     pub fn spare_hosts(&self) {
         self.shared.change(|state| state.hosts.values_mut().for_each(|h| h.crash_at = None));
@@ -275,13 +297,46 @@ impl SimCluster {
     /// Appends from outside, without faults but with gaps. Records that the log does not take are
     /// left out.
     pub fn produce(&self, records: Vec<Record>) {
-        self.shared.change(|state| append_all(state, None, records));
+        self.shared.change(|state| append_all(state, None, false, records));
     }
 
     /// Takes partitions of a group away from their owners, each with `per_mille` chance: at once
     /// (`Lost`), or with time to give back (`Revoked`). They are given to members anew.
     pub fn shake(&self, group: &str, per_mille: u32, at_once: bool) {
         self.shared.change(|state| state.shake(group, per_mille, at_once));
+    }
+
+    /// Throws a member of the group out, drawn from those that are alive: it owns nothing any more, and its
+    /// next poll says so.
+    pub fn expel(&self, group: &str) {
+        self.shared.change(|state| state.expel(group));
+    }
+
+    /// Retention removes the `per_mille` of each partition of a topic that are oldest.
+    pub fn retain(&self, topic: &str, per_mille: u32) {
+        self.shared.change(|state| {
+            state.remove(topic, |log| {
+                let readable = log.messages().count() as u64;
+                let count = readable.saturating_mul(u64::from(per_mille)) / 1000;
+                log.retain(usize::try_from(count).unwrap_or(usize::MAX))
+            });
+        });
+    }
+
+    /// Compaction leaves the last message of each key of a topic, and those without a key.
+    pub fn compact(&self, topic: &str) {
+        self.shared.change(|state| state.remove(topic, PartitionLog::compact));
+    }
+
+    /// Forgets the commits of a group's partitions for which `forgets` says so, given for how long they have
+    /// stood: brokers keep them for a time only.
+    pub fn forget_commits(&self, group: &str, forgets: impl Fn(&Partition, Duration) -> bool) {
+        self.shared.change(|state| state.forget_commits(group, forgets));
+    }
+
+    /// Everything that is on the wire lands.
+    pub fn land_all(&self) {
+        self.shared.change(State::land_all);
     }
 
     /// What the group has committed.
@@ -312,7 +367,7 @@ impl SimCluster {
     /// The wall clock of the cluster, shifted for one host.
     pub fn clock(&self, skew: Duration) -> SimClock {
         let skew = EpochMs::try_from(skew.as_millis()).unwrap_or(0);
-        SimClock { begin: self.shared.lock().begin, skew }
+        SimClock { begin: self.shared.lock().begin, skew: Arc::new(AtomicI64::new(skew)) }
     }
 }
 
@@ -328,16 +383,23 @@ pub(crate) async fn sleep_or(wake: Option<Instant>, changed: impl Future<Output 
     }
 }
 
-/// A wall clock that moves with virtual time.
-#[derive(Clone, Copy, Debug)]
+/// A wall clock that moves with virtual time, and jumps when it is told to. A clone is the same clock.
+#[derive(Clone, Debug)]
 pub struct SimClock {
     begin: Instant,
-    skew: EpochMs,
+    skew: Arc<AtomicI64>,
+}
+
+impl SimClock {
+    /// Sets the clock forward, or back.
+    pub fn jump(&self, by: EpochMs) {
+        self.skew.fetch_add(by, Ordering::Relaxed);
+    }
 }
 
 impl WallClock for SimClock {
     fn now(&self) -> EpochMs {
         let elapsed = EpochMs::try_from(self.begin.elapsed().as_millis()).unwrap_or(0);
-        WALL_CLOCK_BEGIN + elapsed + self.skew
+        WALL_CLOCK_BEGIN + elapsed + self.skew.load(Ordering::Relaxed)
     }
 }

@@ -79,6 +79,10 @@ impl State {
         let Some(member) = self.groups.get(group).and_then(|g| g.members.get(&id)) else {
             return Look::Nothing(None);
         };
+        if member.expelled {
+            let gone = "next: this member is not in the group any more".to_owned();
+            return Look::Found(Err(LogError::Fenced(gone)));
+        }
         let notice_at = member.notices.front().map(|(at, ..)| *at);
         let mut wake = notice_at;
         let mut ready = Vec::new();
@@ -229,6 +233,7 @@ impl Consumer for SimConsumer {
                     state.write_commits(&self.group, &accepted);
                     state.tell(&Happening::Written {
                         host: Some(self.log.host()),
+                        late: false,
                         transaction: false,
                         messages: &[],
                         commits: &accepted,

@@ -2,6 +2,10 @@
 //!
 //! All of it is within the promises of the log's port. Chances are per mille and per call.
 
+use std::collections::BTreeMap;
+
+use millstream_core::message::Topic;
+
 /// Which faults are injected, and how often. The default injects none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
@@ -35,6 +39,14 @@ pub struct Faults {
     /// The longest time before a member is told of an assignment or a loss, in milliseconds: until
     /// then it is a zombie.
     pub event_ms_max: u64,
+    /// Chance that an append lands though its caller is gone meanwhile (dead, or its future dropped because
+    /// the partition was lost): what a producer has on the wire is not called back.
+    pub late_send: u32,
+    /// The longest time after its caller has gone that such an append lands, in milliseconds.
+    pub late_ms_max: u64,
+    /// Chance for each record of a host to these topics that it is refused for good, for any of the reasons
+    /// that there are.
+    pub refused_records: BTreeMap<Topic, u32>,
 }
 
 impl Faults {

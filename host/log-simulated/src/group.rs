@@ -56,6 +56,8 @@ pub(crate) struct Member {
     pub(crate) readers: BTreeMap<Partition, Reader>,
     /// Given up by the member without being asked: never given to it again.
     pub(crate) refuses: BTreeSet<Partition>,
+    /// Thrown out of the group, and to be told so.
+    pub(crate) expelled: bool,
     /// Transactions that were carried out without an answer; a repetition is recognised.
     pub(crate) unanswered: Vec<(Transaction, u64, Vec<Writer>)>,
 }
@@ -78,6 +80,8 @@ pub(crate) struct Group {
     pub(crate) members: BTreeMap<MemberId, Member>,
     pub(crate) owners: BTreeMap<Partition, Owner>,
     pub(crate) commits: BTreeMap<Partition, Commit>,
+    /// When each was written last.
+    pub(crate) committed_at: BTreeMap<Partition, Instant>,
     epoch: Epoch,
 }
 
@@ -127,10 +131,15 @@ impl State {
                 told: BTreeMap::new(),
                 readers: BTreeMap::new(),
                 refuses: BTreeSet::new(),
+                expelled: false,
                 unanswered: Vec::new(),
             },
         );
-        self.balance(group);
+        if self.eager {
+            self.revoke_all(group);
+        } else {
+            self.balance(group);
+        }
         self.place(group);
         Ok(member)
     }
@@ -138,6 +147,10 @@ impl State {
     /// Gives partitions without owner to members.
     pub(crate) fn place(&mut self, name: &str) {
         let Some(group) = self.groups.get(name) else { return };
+        if self.eager && group.owners.values().any(|owner| owner.leaving) {
+            // Nothing is given before all is given back.
+            return;
+        }
         let topics: BTreeSet<Topic> =
             group.members.values().flat_map(|m| m.topics.iter().cloned()).collect();
         for topic in topics {
@@ -245,6 +258,9 @@ impl State {
 
     pub(crate) fn shake(&mut self, name: &str, per_mille: u32, at_once: bool) {
         let Some(group) = self.groups.get(name) else { return };
+        if self.eager && !at_once {
+            return self.revoke_all(name);
+        }
         let owned: Vec<Partition> = group.owners.keys().cloned().collect();
         for partition in owned {
             if !self.draw.chance(per_mille) {
@@ -257,6 +273,46 @@ impl State {
             }
         }
         self.place(name);
+    }
+
+    fn revoke_all(&mut self, name: &str) {
+        let Some(group) = self.groups.get(name) else { return };
+        let owned: Vec<Partition> = group.owners.keys().cloned().collect();
+        owned.iter().for_each(|partition| self.revoke(name, partition));
+    }
+
+    /// Throws a member out, whatever it is doing.
+    pub(crate) fn expel(&mut self, name: &str) {
+        let Some(group) = self.groups.get(name) else { return };
+        let alive = group.members.iter().filter(|(_, member)| member.alive);
+        let alive: Vec<MemberId> = alive.map(|(id, _)| *id).collect();
+        let Some(member) = self.draw.pick(&alive).copied() else { return };
+        if let Some(m) = self.groups.get_mut(name).and_then(|g| g.members.get_mut(&member)) {
+            m.expelled = true;
+        }
+        self.leave(name, member);
+    }
+
+    /// Forgets commits, given for how long each has stood.
+    pub(crate) fn forget_commits(
+        &mut self,
+        name: &str,
+        forgets: impl Fn(&Partition, Duration) -> bool,
+    ) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let Group { commits, committed_at, .. } = group;
+        let mut forgotten = Vec::new();
+        committed_at.retain(|partition, at| {
+            let forgets = forgets(partition, at.elapsed());
+            if forgets {
+                commits.remove(partition);
+                forgotten.push(partition.clone());
+            }
+            !forgets
+        });
+        for partition in &forgotten {
+            self.tell(&Happening::Forgotten { partition });
+        }
     }
 
     /// A member gives partitions up, asked or not.
@@ -297,6 +353,9 @@ impl State {
         let owned: Vec<Partition> = owned.by_ref().map(|(p, _)| p.clone()).collect();
         for partition in owned {
             self.lose(name, &partition);
+        }
+        if self.eager {
+            self.revoke_all(name);
         }
         self.place(name);
     }

@@ -7,8 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use millstream_core::idempotency::Mark;
-use millstream_core::log::{Batch, Commit};
-use millstream_core::message::{Message, Offset, Partition};
+use millstream_core::log::{Batch, Commit, RecordError};
+use millstream_core::message::{Message, Offset, Partition, Record};
 
 /// One life of one host: a restart is another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +118,8 @@ pub enum Happening<'a> {
     Written {
         /// Who wrote them; `None` is the world outside.
         host: Option<HostId>,
+        /// Whether who wrote them was gone by then.
+        late: bool,
         /// Whether this was a transaction.
         transaction: bool,
         /// The records, as they stand in the log.
@@ -126,6 +128,27 @@ pub enum Happening<'a> {
         commits: &'a [(Partition, Commit)],
         /// The marks that came with them.
         marks: &'a [Mark],
+    },
+    /// The log refused a record for good.
+    Refused {
+        /// Who wanted to write it.
+        host: HostId,
+        /// The record.
+        record: &'a Record,
+        /// Why.
+        error: &'a RecordError,
+    },
+    /// Messages are gone from the log, by retention or compaction.
+    Removed {
+        /// From where.
+        partition: &'a Partition,
+        /// Which.
+        offsets: &'a [Offset],
+    },
+    /// What was committed of a partition is forgotten.
+    Forgotten {
+        /// The partition.
+        partition: &'a Partition,
     },
     /// A host died.
     Crashed {

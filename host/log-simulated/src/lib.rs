@@ -6,7 +6,8 @@
 //!
 //! The log keeps the promises of its port and no more: answers are late, lost or refused, partitions
 //! are taken away at once or after asking, messages come twice, offsets have gaps, transactions stay
-//! open, hosts die in the middle of a call.
+//! open, hosts die in the middle of a call, appends land when their caller is gone, records are refused,
+//! messages and commits are removed.
 
 mod cluster;
 pub mod conformance;
@@ -17,6 +18,7 @@ mod group;
 mod happening;
 mod log;
 mod partition_log;
+mod sends;
 mod store;
 mod topics;
 mod transaction;

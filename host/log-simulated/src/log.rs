@@ -14,14 +14,15 @@ use crate::cluster::{Shared, State};
 use crate::consumer::SimConsumer;
 use crate::happening::{Fate, Happening, HostId};
 use crate::partition_log::PartitionLog;
+use crate::sends::OnTheWire;
 use crate::topics::append_all;
 
 /// How one call will go.
 #[derive(Debug)]
-struct Plan {
-    fate: Fate,
-    before: Duration,
-    after: Duration,
+pub(crate) struct Plan {
+    pub(crate) fate: Fate,
+    pub(crate) before: Duration,
+    pub(crate) after: Duration,
 }
 
 /// A host's log and idempotency store. A clone is the same host.
@@ -34,7 +35,7 @@ pub struct SimLog {
 
 impl State {
     /// Decides how a call goes, or `None`: it is the call of a dead host and never answered.
-    fn plan(&mut self, host: HostId, call: &'static str, store: bool) -> Option<Plan> {
+    pub(crate) fn plan(&mut self, host: HostId, call: &'static str, store: bool) -> Option<Plan> {
         let fate = self.fate(host, call, store)?;
         let mut latency = || {
             let slow = self.draw.chance(self.faults.slow);
@@ -44,7 +45,7 @@ impl State {
         let (before, after) = (latency(), latency());
         // Brokers that are away are noticed after a while, or a caller that asks again would never
         // let the time pass in which they come back.
-        let away = self.outage || (store && self.store_outage);
+        let away = self.is_away(call, store);
         let before = if away { before + Duration::from_millis(20) } else { before };
         Some(Plan { fate, before, after })
     }
@@ -54,7 +55,7 @@ impl State {
         let refused = self.draw.chance(self.faults.refused);
         let answer_lost = self.draw.chance(self.faults.answer_lost);
         let store_refused = self.draw.chance(self.faults.store_refused) && store;
-        let away = self.outage || (store && self.store_outage);
+        let away = self.is_away(call, store);
         let h = self.hosts.get_mut(&host)?;
         h.calls += 1;
         if !h.alive {
@@ -75,15 +76,24 @@ impl State {
     }
 }
 
-fn refused(call: &str) -> LogError {
+/// What a full disk makes impossible.
+const WRITES: [&str; 3] = ["append", "transact", "create_topic"];
+
+impl State {
+    fn is_away(&self, call: &str, store: bool) -> bool {
+        self.outage || (store && self.store_outage) || (self.full_disk && WRITES.contains(&call))
+    }
+}
+
+pub(crate) fn refused(call: &str) -> LogError {
     LogError::Unavailable(format!("{call}: the simulated broker is away"))
 }
 
-fn answer_lost(call: &str) -> LogError {
+pub(crate) fn answer_lost(call: &str) -> LogError {
     LogError::Unavailable(format!("{call}: the simulated broker's answer was lost"))
 }
 
-async fn pass(time: Duration) {
+pub(crate) async fn pass(time: Duration) {
     if !time.is_zero() {
         tokio::time::sleep(time).await;
     }
@@ -100,7 +110,7 @@ impl SimLog {
         self.host
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -198,12 +208,16 @@ impl Log for SimLog {
         records: &[&Record],
     ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
         let mut records: Vec<Record> = records.iter().copied().cloned().collect();
+        let late = self.shared.change(|state| state.draw.chance(state.faults.late_send));
+        if late {
+            return OnTheWire::append(self, records).await;
+        }
         self.ask("append", |state, fate| {
             if fate != Fate::Answered && state.draw.chance(500) {
                 let kept = state.draw.count(0, records.len());
                 records.truncate(kept);
             }
-            Ok(append_all(state, Some(self.host), records))
+            Ok(append_all(state, Some(self.host), false, records))
         })
         .await
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use bytes::Bytes;
 use millstream_core::log::{Ends, Room};
 use millstream_core::message::{Message, Offset};
 
@@ -87,6 +88,28 @@ impl PartitionLog {
             self.start = before;
             self.entries = self.entries.split_off(&before);
         }
+    }
+
+    /// Removes the oldest readable messages, so many at most; gives those that are gone.
+    pub(crate) fn retain(&mut self, count: usize) -> Vec<Offset> {
+        let bound = self.readable_bound();
+        let gone: Vec<Offset> = self.entries.range(..bound).map(|(o, _)| *o).take(count).collect();
+        if let Some(last) = gone.last() {
+            self.delete_before(last + 1);
+        }
+        gone
+    }
+
+    /// Removes the readable messages to whose key a later one was written; gives those that are gone.
+    pub(crate) fn compact(&mut self) -> Vec<Offset> {
+        let mut last: BTreeMap<Bytes, Offset> = BTreeMap::new();
+        let mut gone = Vec::new();
+        for (offset, message) in self.entries.range(..self.readable_bound()) {
+            let Some(key) = message.key.clone() else { continue };
+            gone.extend(last.insert(key, *offset));
+        }
+        self.entries.retain(|offset, _| !gone.contains(offset));
+        gone
     }
 
     /// Readable messages from `from` on, within `room` (one always fits), and where reading goes
@@ -176,6 +199,33 @@ mod tests {
         assert!(log.resolve(7, false).is_empty());
         assert_eq!(log.read(0, ROOM, false), (vec![], 2));
         assert_eq!(log.ends(), Ends { start: 0, end: 0, high: 2 });
+    }
+
+    #[test]
+    fn retention_takes_the_oldest_and_stops_at_an_open_transaction() {
+        let mut log = PartitionLog::default();
+        log.append(message(), 0, None);
+        log.append(message(), 1, None);
+        log.append(message(), 0, Some(7));
+        assert_eq!(log.retain(1), [0]);
+        assert_eq!(log.retain(9), [2]);
+        assert_eq!(log.ends(), Ends { start: 3, end: 3, high: 4 });
+        assert_eq!(offsets(&log.resolve(7, true)), [3]);
+        assert_eq!(offsets(&log.read(0, ROOM, true).0), [3]);
+    }
+
+    #[test]
+    fn compaction_leaves_the_last_of_each_key() {
+        let keyed = |key: &'static str| Message { key: Some(Bytes::from(key)), ..message() };
+        let mut log = PartitionLog::default();
+        for written in [keyed("a"), keyed("b"), message(), keyed("a"), keyed("a")] {
+            log.append(written, 0, None);
+        }
+        log.append(keyed("b"), 0, Some(7));
+        let mut gone = log.compact();
+        gone.sort_unstable();
+        assert_eq!(gone, [0, 3]);
+        assert_eq!(offsets(&log.read(0, ROOM, true).0), [1, 2, 4]);
     }
 
     #[test]

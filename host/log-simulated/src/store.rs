@@ -112,6 +112,7 @@ impl IdempotencyStore for SimLog {
                 }
                 state.tell(&Happening::Written {
                     host: Some(host),
+                    late: false,
                     transaction: false,
                     messages: &[],
                     commits: &[],

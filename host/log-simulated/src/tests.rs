@@ -214,3 +214,72 @@ async fn what_an_open_transaction_commits_is_waited_for() {
     assert_eq!(committed, [Some(Commit { next: 1, ..Commit::default() })]);
     assert_eq!(cluster.messages("out").len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_append_lands_once_though_its_caller_is_gone() {
+    let mut dropped = 0;
+    for seed in 0..40 {
+        let faults =
+            Faults { latency_ms_max: 20, late_send: 1000, late_ms_max: 50, ..Faults::default() };
+        let cluster = cluster(seed, faults);
+        source(&cluster, 0);
+        let log = cluster.host(None);
+        let record = record("out", "a");
+        let records = [&record];
+        let answer = tokio::time::timeout(Duration::from_millis(5), log.append(&records)).await;
+        dropped += u32::from(answer.is_err());
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        // Whoever looks next carries out what is due.
+        assert_eq!(cluster.messages("out").len(), 1, "seed {seed}");
+    }
+    assert!((1..40).contains(&dropped), "{dropped} of 40 callers were gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eager_rebalance_gives_nothing_before_all_is_given_back() {
+    let cluster = cluster(1, Faults::default());
+    cluster.set_eager(true);
+    source(&cluster, 0);
+    let spec = cluster.topics().into_iter().find(|spec| &*spec.name == "in").expect("exists");
+    cluster.create_topic(TopicSpec { partitions: 3, ..spec });
+    let first = join(&cluster.host(None)).await;
+    let Ok(Event::Assigned(all)) = first.next(ROOM).await else { panic!("assigned") };
+    assert_eq!(all.len(), 3);
+    let second = join(&cluster.host(None)).await;
+    assert_eq!(first.next(ROOM).await, Ok(Event::Revoked(all.clone())));
+    first.release(&all[..2]).await;
+    let nothing = tokio::time::timeout(Duration::from_secs(5), second.next(ROOM)).await;
+    nothing.expect_err("one is still held");
+    first.release(&all[2..]).await;
+    let Ok(Event::Assigned(given)) = second.next(ROOM).await else { panic!("assigned") };
+    let Ok(Event::Assigned(kept)) = first.next(ROOM).await else { panic!("assigned") };
+    assert_eq!((given.len(), kept.len()), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_was_thrown_out_is_told_by_its_next_poll_and_commits_nothing() {
+    let cluster = cluster(1, Faults::default());
+    source(&cluster, 1);
+    let consumer = join(&cluster.host(None)).await;
+    assigned(&consumer).await;
+    cluster.expel("g");
+    assert!(matches!(consumer.next(ROOM).await, Err(LogError::Fenced(_))));
+    assert!(matches!(consumer.commit(commit(1)).await, Err(LogError::Fenced(_))));
+    assert!(cluster.committed("g").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_refuses_what_is_written_and_nothing_else() {
+    let cluster = cluster(1, Faults::default());
+    source(&cluster, 1);
+    let log = cluster.host(None);
+    let consumer = join(&log).await;
+    assigned(&consumer).await;
+    cluster.set_full_disk(true);
+    let record = record("out", "a");
+    assert!(matches!(log.append(&[&record]).await, Err(LogError::Unavailable(_))));
+    consumer.commit(commit(1)).await.expect("commits go on");
+    cluster.set_full_disk(false);
+    log.append(&[&record]).await.expect("there is room again");
+    assert_eq!(cluster.messages("out").len(), 1);
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use millstream_core::log::{Appended, LogError, RecordError, TopicSpec};
-use millstream_core::message::{EpochMs, Message, Partition, Record, Topic};
+use millstream_core::message::{EpochMs, Message, Offset, Partition, Record, Topic};
 
 use crate::cluster::State;
 use crate::happening::{Happening, HostId};
@@ -146,16 +146,55 @@ pub(crate) fn append_one(
     Ok(message)
 }
 
-/// Appends what the log takes and answers for each.
+impl State {
+    /// Why a host's record is not taken, if it is not.
+    pub(crate) fn refusal(&mut self, host: HostId, record: &Record) -> Option<RecordError> {
+        if let Err(error) = self.topics.place(record, 0) {
+            return Some(error);
+        }
+        let chance = self.faults.refused_records.get(&record.topic).copied()?;
+        if !self.draw.chance(chance) {
+            return None;
+        }
+        let (topic, reason) = (record.topic.clone(), "as was drawn".to_owned());
+        let error = match self.draw.below(3) {
+            0 => RecordError::Denied { topic, reason },
+            1 => RecordError::UnknownTopic { topic, reason },
+            _ => RecordError::TooLarge { topic, size_bytes: record.payload_bytes(), max_bytes: 0 },
+        };
+        self.tell(&Happening::Refused { host, record, error: &error });
+        Some(error)
+    }
+
+    /// Removes messages of all partitions of a topic.
+    pub(crate) fn remove(
+        &mut self,
+        topic: &str,
+        mut remove: impl FnMut(&mut PartitionLog) -> Vec<Offset>,
+    ) {
+        for number in 0..self.topics.partitions_of(topic).unwrap_or(0) {
+            let partition = Partition::new(topic, number);
+            let Ok(log) = self.topics.partition_mut(&partition) else { continue };
+            let offsets = remove(log);
+            if !offsets.is_empty() {
+                self.tell(&Happening::Removed { partition: &partition, offsets: &offsets });
+            }
+        }
+    }
+}
+
+/// Appends what the log takes and answers for each. `late`: who asked for it is gone.
 pub(crate) fn append_all(
     state: &mut State,
     host: Option<HostId>,
+    late: bool,
     records: Vec<Record>,
 ) -> Vec<Result<Appended, RecordError>> {
     let mut written = Vec::new();
     let mut answers = Vec::with_capacity(records.len());
     for record in records {
-        let appended = append_one(state, record, None);
+        let refusal = host.and_then(|host| state.refusal(host, &record));
+        let appended = refusal.map_or_else(|| append_one(state, record, None), Err);
         answers.push(appended.map(|message| {
             let appended = Appended { partition: message.partition, offset: message.offset };
             written.push(message);
@@ -174,6 +213,7 @@ pub(crate) fn append_all(
     }
     state.tell(&Happening::Written {
         host,
+        late,
         transaction: false,
         messages: &written,
         commits: &[],

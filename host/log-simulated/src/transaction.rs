@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use millstream_core::log::{Commit, LogError, RecordError, TransactError, Transaction};
 use millstream_core::message::Partition;
+use tokio::time::Instant;
 
 use crate::cluster::{Due, State};
 use crate::group::{Group, MemberId};
@@ -63,6 +64,8 @@ impl State {
 
     pub(crate) fn write_commits(&mut self, group: &str, commits: &[(Partition, Commit)]) {
         let Some(group) = self.groups.get_mut(group) else { return };
+        let now = Instant::now();
+        group.committed_at.extend(commits.iter().map(|(partition, _)| (partition.clone(), now)));
         group.commits.extend(commits.iter().cloned());
     }
 
@@ -81,7 +84,7 @@ impl State {
             return Ok(id);
         }
         for (index, record) in transaction.records.iter().enumerate() {
-            if let Err(error) = self.topics.place(record, 0) {
+            if let Some(error) = self.refusal(host, record) {
                 return Err(TransactError::Offender { index, error });
             }
         }
@@ -149,6 +152,7 @@ impl State {
         }
         self.tell(&Happening::Written {
             host: Some(host),
+            late: false,
             transaction: true,
             messages: &messages,
             commits: &transaction.commits,

@@ -27,10 +27,22 @@ pub(crate) struct Carrier {
     /// How often it was put behind an earlier message since the last attempt.
     pub(crate) waits: u32,
     pub(crate) writer: Option<HostId>,
+    /// Its writer was gone by then.
+    pub(crate) late: bool,
+    /// The log has removed it.
+    pub(crate) removed: bool,
     /// When it became readable.
     pub(crate) written: Duration,
     /// The log's time of it.
     pub(crate) timestamp: EpochMs,
+}
+
+impl Carrier {
+    /// Whether it comes from a zombie, as this host sees it: from another host, or from itself under an assignment
+    /// that is over.
+    pub(crate) fn is_foreign(&self, host: HostId) -> bool {
+        self.late || self.writer.is_some_and(|writer| writer != host)
+    }
 }
 
 #[derive(Debug)]
@@ -43,6 +55,10 @@ pub(crate) struct MessageBook {
     pub(crate) paused: u32,
     /// How many hosts it has killed.
     pub(crate) killed: u32,
+    /// The log has refused something that it caused, for good.
+    pub(crate) refused: bool,
+    /// The log has removed it from the source before it had ended.
+    pub(crate) removed: bool,
 }
 
 /// What a host knows of an assignment.
@@ -90,14 +106,23 @@ pub(crate) struct Book {
     pub(crate) last_activity: Duration,
     /// The last run in each lane, by host.
     pub(crate) last_in_lane: BTreeMap<(HostId, Lane), RunId>,
-    /// How far each host's wall clock is ahead of the cluster's.
-    pub(crate) skews: BTreeMap<HostId, Duration>,
+    /// How much too early each host may be by its wall clock: how far that was ahead of the cluster's, and has jumped
+    /// forward since.
+    pub(crate) skews: BTreeMap<HostId, EpochMs>,
     /// Up to which message a lane has outputs in a partition.
     pub(crate) sent_up_to: BTreeMap<(Lane, Partition), Offset>,
     /// Since when a host has been asked to give a partition back.
     pub(crate) revoked: BTreeMap<(HostId, Partition), Duration>,
     /// A host ended with messages in hand, or cancelled some: at most once may lose them.
     pub(crate) lossy: bool,
+    /// A dead letter was refused: only a person can mend that, so the pipeline stops.
+    pub(crate) needs_a_person: bool,
+    /// The log has forgotten commits.
+    pub(crate) forgot: bool,
+    /// How many messages each source partition has in all.
+    pub(crate) produced: BTreeMap<Partition, usize>,
+    /// The size of the largest message.
+    pub(crate) largest: usize,
     kinds: BTreeMap<Topic, Kind>,
 }
 
@@ -111,10 +136,19 @@ impl Book {
                 dead_letters: 0,
                 paused: 0,
                 killed: 0,
+                refused: false,
+                removed: false,
             };
             (facts.uid, book)
         });
+        let mut produced = BTreeMap::new();
+        for (_, facts) in &scenario.messages {
+            *produced.entry(facts.partition.clone()).or_default() += 1;
+        }
+        let sizes = scenario.messages.iter().map(|(_, facts)| facts.size_bytes());
         Self {
+            largest: sizes.max().unwrap_or(0),
+            produced,
             messages: messages.collect(),
             scenario,
             trace: Trace::default(),
@@ -136,6 +170,8 @@ impl Book {
             sent_up_to: BTreeMap::new(),
             revoked: BTreeMap::new(),
             lossy: false,
+            needs_a_person: false,
+            forgot: false,
             kinds: BTreeMap::new(),
         }
     }
@@ -205,8 +241,9 @@ impl Book {
 
     /// Whether nothing more is to be done for this message.
     pub(crate) fn is_terminal(&self, uid: Uid) -> bool {
-        let dead = self.messages.get(&uid).is_some_and(|m| m.dead_letters > 0);
-        dead || self.is_done(uid) || self.is_duplicate(uid)
+        // What the log has removed is nobody's duty any more.
+        let gone = self.messages.get(&uid).is_some_and(|m| m.dead_letters > 0 || m.removed);
+        gone || self.is_done(uid) || self.is_duplicate(uid)
     }
 
     /// Whether the source's copy may be settled: the message has ended, or goes on in a tier.
@@ -227,6 +264,14 @@ impl Book {
     pub(crate) fn holds(&self, host: HostId, partition: &Partition) -> Option<Told> {
         let told = self.told.get(&(host, partition.clone()))?;
         (self.owners.get(partition) == Some(&(host, told.epoch))).then_some(*told)
+    }
+
+    /// How many copies there are from which a message may be attempted for the so manieth time, and whether one of them
+    /// landed when its writer was gone.
+    pub(crate) fn copies_for(&self, uid: Uid, number: u32) -> (usize, bool) {
+        let carriers = self.messages.get(&uid).into_iter().flat_map(|m| m.carriers.iter().skip(1));
+        let copies = carriers.filter(|carrier| carrier.attempts + 1 == number);
+        copies.fold((0, false), |(count, late), copy| (count + 1, late || copy.late))
     }
 
     pub(crate) fn name(&self, uid: Uid) -> String {

@@ -33,11 +33,14 @@ pub(crate) fn describe(happening: &Happening<'_>) -> Option<String> {
             let (partition, next, end) = (&batch.partition, batch.next, batch.end);
             format!("{host} got {partition} {offsets} (next {next}, end {end})")
         }
-        Happening::Written { host, transaction, messages, commits, marks } => {
+        Happening::Written { host, late, transaction, messages, commits, marks } => {
             let mut text = match host {
                 Some(host) => format!("{host} wrote"),
                 None => "produced".to_owned(),
             };
+            if *late {
+                text.push_str(" from the wire");
+            }
             if *transaction {
                 text.push_str(" as one");
             }
@@ -49,6 +52,14 @@ pub(crate) fn describe(happening: &Happening<'_>) -> Option<String> {
             }
             text
         }
+        Happening::Refused { host, record, error } => {
+            let uid = number(&record.headers, UID).unwrap_or_default();
+            format!("{host} may not write m{uid} to {}: {error}", record.topic)
+        }
+        Happening::Removed { partition, offsets } => {
+            format!("the log removed {offsets:?} of {partition}")
+        }
+        Happening::Forgotten { partition } => format!("the log forgot the commit of {partition}"),
         Happening::Crashed { host } => format!("{host} CRASHED"),
         Happening::CallOfTheDead { host, call } => format!("{host} called {call} from the grave"),
     })

@@ -104,6 +104,14 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// How the core counts it.
+    pub fn size_bytes(&self) -> usize {
+        let Record { key, value, headers, .. } = self.record();
+        let (topic, partition) = (self.partition.topic.clone(), self.partition.number);
+        let (offset, timestamp) = (0, self.timestamp);
+        Message { topic, partition, offset, timestamp, key, value, headers }.size_bytes()
+    }
+
     /// What is appended to the source.
     pub fn record(&self) -> Record {
         Record {
@@ -130,6 +138,7 @@ pub fn is_hosts(header: &Header) -> bool {
 
 pub(crate) fn draw_messages(
     draw: &mut Draw,
+    (hot, mut hot_draw): (u32, Draw),
     spec: &PipelineSpec,
     sources: &[TopicSpec],
     count: usize,
@@ -151,6 +160,8 @@ pub(crate) fn draw_messages(
         let source = draw.pick(sources);
         let Some(source) = source else { break };
         let key_number = draw.below(keys);
+        // Most messages have one key, then.
+        let key_number = if hot_draw.chance(hot) { 0 } else { key_number };
         let key = (!draw.chance(150)).then(|| Bytes::from(format!("key-{key_number}")));
         let number = match key {
             Some(_) => key_number % u64::from(source.partitions),

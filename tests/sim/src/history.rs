@@ -153,15 +153,19 @@ impl Observer for History {
                 book.forget_in_flight(*host, None);
             }
             Happening::Delivered { host, batch } => book.check_delivered(*host, batch),
-            Happening::Written { host, transaction, messages, commits, marks } => {
+            Happening::Written { host, late, transaction, messages, commits, marks } => {
                 // A commit that stands already is only refreshed.
                 let same =
                     |(partition, commit): &(_, _)| book.commits.get(partition) == Some(commit);
                 if !(messages.is_empty() && marks.is_empty() && commits.iter().all(same)) {
                     book.last_activity = at;
                 }
-                book.on_written(at, *host, *transaction, messages, marks, commits);
+                let host = host.map(|host| (host, *late));
+                book.on_written(at, host, *transaction, messages, marks, commits);
             }
+            Happening::Refused { record, error, .. } => book.on_refused(record, error),
+            Happening::Removed { partition, offsets } => book.on_removed(partition, offsets),
+            Happening::Forgotten { partition } => book.on_forgotten(partition),
             Happening::CallOfTheDead { host, call } => {
                 let what = format!("{host} called {call} after its root was dropped");
                 book.violate("nothing outlives the root", what);

@@ -1,20 +1,25 @@
 //! Hosts: each runs the real core, dies as it was drawn, and is started again.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use millstream_core::idempotency::IdempotencyStore;
 use millstream_core::idempotency::in_topic::MarksInTopic;
 use millstream_core::log::Log;
+use millstream_core::message::EpochMs;
 use millstream_core::metrics::Metrics;
 use millstream_core::pipeline::{Pipeline, PipelineError, Ports, SuspicionRight, Until};
 use millstream_core::shutdown::{Shutdown, Trigger};
-use millstream_log_simulated::{CrashAt, Draw, HostId, SimCluster};
+use millstream_core::status::PipelineStatus;
+use millstream_log_simulated::{CrashAt, Draw, HostId, SimClock, SimCluster};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::checks::Holds;
 use crate::handler::ScriptedPlugin;
 use crate::history::History;
 use crate::mark_copy::MemoryCopy;
@@ -23,6 +28,9 @@ use crate::scenario::Scenario;
 
 /// How long a stop may take beyond the drain deadline: commits and releases under way.
 pub const STOP_SLACK: Duration = Duration::from_secs(90);
+
+/// How often it is looked at what a host holds.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a host is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +45,7 @@ pub enum Order {
     End,
 }
 
-/// What all hosts share.
+/// What all hosts share. Of each host that lives: its clock, and what it told last that it holds.
 #[derive(Clone)]
 pub struct World {
     /// The scenario.
@@ -48,6 +56,35 @@ pub struct World {
     pub history: Arc<History>,
     /// A planted bug, if the checks are to be tested.
     pub bug: Option<Bug>,
+    /// The clock of each host, by its number.
+    pub(crate) clocks: Arc<Mutex<BTreeMap<usize, (HostId, SimClock)>>>,
+    /// What each host that lives holds.
+    pub(crate) held: Arc<Mutex<BTreeMap<HostId, Holds>>>,
+}
+
+impl World {
+    fn has_clock(&self, host: usize, id: HostId, clock: &SimClock) {
+        let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        clocks.insert(host, (id, clock.clone()));
+    }
+
+    /// The clock of a host jumps, if the host lives.
+    pub(crate) fn jump(&self, host: usize, by: EpochMs) {
+        let clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((id, clock)) = clocks.get(&host) {
+            clock.jump(by);
+            let mut book = self.history.book();
+            // What was read when it was behind is due too early when it is right again.
+            *book.skews.entry(*id).or_default() += by.max(0);
+        }
+    }
+
+    /// A host that holds something, as it told last.
+    pub(crate) fn first_held(&self) -> Option<String> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = held.iter().find(|(_, holds)| !holds.are_none());
+        first.map(|(host, holds)| format!("{host} has {holds:?}"))
+    }
 }
 
 /// How a life ended.
@@ -83,7 +120,7 @@ impl<F: Future> Future for DropAfter<F> {
 }
 
 /// Runs one host until it is ordered to end: one life after the other.
-pub async fn host(world: World, mut orders: watch::Receiver<Order>, mut draw: Draw) {
+pub async fn host(world: World, number: usize, mut orders: watch::Receiver<Order>, mut draw: Draw) {
     let mut copy = Arc::new(MemoryCopy::default());
     loop {
         if draw.chance(200) {
@@ -94,7 +131,7 @@ pub async fn host(world: World, mut orders: watch::Receiver<Order>, mut draw: Dr
         if order == Order::End {
             return;
         }
-        life(&world, &mut orders, &mut draw, &copy).await;
+        life(&world, number, &mut orders, &mut draw, &copy).await;
         if *orders.borrow() != Order::End {
             tokio::time::sleep(Duration::from_millis(draw.between(0, 2_500))).await;
         }
@@ -103,6 +140,7 @@ pub async fn host(world: World, mut orders: watch::Receiver<Order>, mut draw: Dr
 
 async fn life(
     world: &World,
+    number: usize,
     orders: &mut watch::Receiver<Order>,
     draw: &mut Draw,
     copy: &Arc<MemoryCopy>,
@@ -118,8 +156,10 @@ async fn life(
     let id = log.host();
     world.history.note(&format!("{id} starts"));
     let (trigger, shutdown) = Shutdown::new();
-    let skew = Duration::from_millis(draw.below(3_000));
-    world.history.book().skews.insert(id, skew);
+    let skew = draw.below(3_000);
+    world.history.book().skews.insert(id, EpochMs::try_from(skew).unwrap_or(0));
+    let clock = world.cluster.clock(Duration::from_millis(skew));
+    world.has_clock(number, id, &clock);
     let own_store = Arc::new(log.clone());
     let mut log: Arc<dyn Log> = Arc::new(log);
     let mut spec = world.scenario.spec.clone();
@@ -133,6 +173,10 @@ async fn life(
         }
         _ => own_store,
     };
+    let store = match world.bug {
+        Some(bug) => bug.store(store),
+        None => store,
+    };
     let metrics = match Metrics::new(&prometheus::Registry::new()) {
         Ok(metrics) => metrics,
         Err(error) => {
@@ -145,18 +189,23 @@ async fn life(
         log,
         plugin: Arc::new(ScriptedPlugin::new(world.history.clone(), id, kill.clone())),
         idempotency: Some(store),
-        clock: Arc::new(world.cluster.clock(skew)),
-        metrics,
+        clock: Arc::new(clock),
+        metrics: metrics.clone(),
         suspicion: SuspicionRight::default(),
     };
-    let root = Pipeline::new(spec, ports).run(shutdown, Until::Shutdown);
+    let pipeline = Pipeline::new(spec, ports);
+    let status = pipeline.status();
+    let root = pipeline.run(shutdown, Until::Shutdown);
     let polls_left = (by_polls && !calm).then_some(polls);
     let root = DropAfter { root: Some(Box::pin(root)), polls_left };
+    let living = live(world, orders, trigger, root, id);
     let end = tokio::select! {
         biased;
         () = kill.notified() => LifeEnd::Died,
-        end = live(world, orders, trigger, root, id) => end,
+        end = living => end,
+        never = looked_at(world, id, &status, &metrics) => match never {},
     };
+    world.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     if let LifeEnd::Ran(Ok(()), Some(took)) = &end
         && *took < world.scenario.spec.drain
     {
@@ -209,6 +258,26 @@ async fn live(
     }
 }
 
+/// Has a look at what the host holds, again and again.
+async fn looked_at(
+    world: &World,
+    id: HostId,
+    status: &PipelineStatus,
+    metrics: &Metrics,
+) -> Infallible {
+    let name = world.scenario.spec.name.as_str();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let holds = Holds {
+            messages: metrics.in_flight_messages.with_label_values(&[name]).get(),
+            bytes: metrics.in_flight_bytes.with_label_values(&[name]).get(),
+            partitions: status.report().partitions,
+        };
+        world.history.book().check_memory(id, &holds);
+        world.held.lock().unwrap_or_else(PoisonError::into_inner).insert(id, holds);
+    }
+}
+
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -220,6 +289,7 @@ fn judge(world: &World, end: LifeEnd, began_calm: bool) {
     let mut book = world.history.book();
     match end {
         LifeEnd::Died | LifeEnd::Ran(Ok(()), _) => {}
+        LifeEnd::Ran(Err(PipelineError::Stopped(_)), _) if book.needs_a_person => {}
         // No fault of the log is one that a person must see to.
         LifeEnd::Ran(Err(error @ (PipelineError::Stopped(_) | PipelineError::Bug(_))), _) => {
             book.violate("no fault that passes stops the pipeline", error.to_string());

@@ -5,14 +5,16 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use millstream_core::idempotency::{IdempotencyStore, Mark, Scope};
 use millstream_core::log::{
     Appended, Batch, Commit, Commits, Consumer, Ends, Event, Log, LogError, RecordError, Room,
     Subscription, TopicSpec, TransactError, Transaction,
 };
-use millstream_core::message::{Offset, Partition, Record};
+use millstream_core::message::{EpochMs, Offset, Partition, Record};
 use millstream_core::pipeline_spec::{KeepOrder, PipelineSpec};
 
 /// Which promise is broken.
@@ -36,9 +38,31 @@ pub enum Bug {
     AttemptsOneMore,
     /// Ten times as many messages as agreed are taken in hand.
     TakesTooMany,
+    /// Marks in a topic are not restored when a partition is assigned.
+    ForgetsMarks,
+    /// What stands committed is never committed again.
+    NeverRefreshes,
+    /// Records that the log refuses for good are said to be written.
+    HidesRefusals,
 }
 
 impl Bug {
+    /// Every one.
+    pub const ALL: [Self; 12] = [
+        Self::CommitsOneFurther,
+        Self::DropsAppends,
+        Self::SwapsNeighbours,
+        Self::ForgetsAttempts,
+        Self::WritesTwice,
+        Self::CommitsGoBack,
+        Self::KeepsNoOrder,
+        Self::AttemptsOneMore,
+        Self::TakesTooMany,
+        Self::ForgetsMarks,
+        Self::NeverRefreshes,
+        Self::HidesRefusals,
+    ];
+
     /// What the bug puts between core and cluster.
     pub fn between(self, log: Arc<dyn Log>) -> Arc<dyn Log> {
         Arc::new(BrokenLog { log, bug: self, calls: Arc::default() })
@@ -53,7 +77,16 @@ impl Bug {
                 spec.in_flight_messages *= 10;
                 spec.in_flight_bytes *= 10;
             }
+            Self::NeverRefreshes => spec.commit_refresh = Duration::from_secs(86_400),
             _ => {}
+        }
+    }
+
+    /// What the bug puts between core and store of marks.
+    pub fn store(self, store: Arc<dyn IdempotencyStore>) -> Arc<dyn IdempotencyStore> {
+        match self {
+            Self::ForgetsMarks => Arc::new(ForgetfulStore(store)),
+            _ => store,
         }
     }
 
@@ -137,7 +170,13 @@ impl Log for BrokenLog {
             let nowhere = |r: &Record| Appended { partition: r.partition.unwrap_or(0), offset: 0 };
             return Ok(records.iter().map(nowhere).map(Ok).collect());
         }
-        self.log.append(&records.iter().collect::<Vec<_>>()).await
+        let mut answers = self.log.append(&records.iter().collect::<Vec<_>>()).await?;
+        if self.bug == Bug::HidesRefusals {
+            for answer in answers.iter_mut().filter(|answer| answer.is_err()) {
+                *answer = Ok(Appended { partition: 0, offset: 0 });
+            }
+        }
+        Ok(answers)
     }
 
     async fn fetch(
@@ -233,5 +272,35 @@ impl Consumer for BrokenConsumer {
 
     async fn close(&self) {
         self.consumer.close().await;
+    }
+}
+
+struct ForgetfulStore(Arc<dyn IdempotencyStore>);
+
+#[async_trait]
+impl IdempotencyStore for ForgetfulStore {
+    async fn lookup(
+        &self,
+        scope: &Scope,
+        keys: &[Bytes],
+        now: EpochMs,
+    ) -> Result<Vec<Option<Offset>>, LogError> {
+        self.0.lookup(scope, keys, now).await
+    }
+
+    async fn mark(&self, marks: Vec<Mark>) -> Result<(), LogError> {
+        self.0.mark(marks).await
+    }
+
+    async fn restore(&self, _: &Scope) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn records(&self, marks: &[Mark]) -> Option<Vec<Record>> {
+        self.0.records(marks)
+    }
+
+    async fn marked(&self, marks: &[Mark]) -> Result<(), LogError> {
+        self.0.marked(marks).await
     }
 }

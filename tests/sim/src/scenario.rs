@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_core::idempotency::KeySource;
+use millstream_core::idempotency::{KeySource, mark_record};
 use millstream_core::log::TopicSpec;
 use millstream_core::message::Topic;
 use millstream_core::names::Template;
@@ -17,32 +17,13 @@ use millstream_core::pipeline_spec::{
 use millstream_log_simulated::{Draw, Faults};
 
 use crate::facts::{Facts, draw_messages};
+use crate::troubles::{Switches, Trouble, TroubledTopics, draw_more_troubles, draw_troubles};
 
 /// The largest record an output topic takes; an oversize output is larger.
 pub const OUTPUT_BYTES_MAX: usize = 2048;
 
 /// The header a message's idempotency key stands in, where it comes from a header.
 pub const IDEMPOTENCY_HEADER: &str = "idem";
-
-/// Something that happens to the hosts at a time.
-#[derive(Clone, Debug)]
-pub enum Trouble {
-    /// Partitions are taken away: each with this chance (per mille), at once or after asking.
-    Shake {
-        /// Per mille.
-        chance: u32,
-        /// `Lost` instead of `Revoked`.
-        at_once: bool,
-    },
-    /// The brokers are away for this long.
-    Outage(Duration),
-    /// The idempotency store is away for this long.
-    StoreOutage(Duration),
-    /// This host dies.
-    Crash(usize),
-    /// This host is asked to stop, and started again.
-    Stop(usize),
-}
 
 /// How often hosts die by themselves, per mille of their lives.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,6 +33,13 @@ pub struct CrashChances {
     /// After a number of polls of their root future.
     pub after_polls: u32,
 }
+
+/// A commit that was not written for so long is forgotten, where the log forgets: ten times as long as the
+/// core promises to wait before it writes it again.
+const COMMITS_KEPT: Duration = Duration::from_secs(20);
+
+/// Apart from what was drawn before there was more to draw.
+const MORE: u64 = 0x6d69_6c6c_7374_7265;
 
 /// One simulation, complete.
 #[derive(Clone, Debug)]
@@ -83,6 +71,10 @@ pub struct Scenario {
     pub repeats_excused: bool,
     /// Hosts die of messages only, and lose no partition otherwise.
     pub only_messages_kill: bool,
+    /// Whether rebalances are eager.
+    pub eager: bool,
+    /// The log forgets a commit that was not written for so long; shown once all is settled.
+    pub commits_kept: Option<Duration>,
 }
 
 impl Scenario {
@@ -97,12 +89,12 @@ impl Scenario {
         let (stopping, refusing, outages) = (on(300) || gentle, on(600), on(300));
         let rough_ms = draw.between(1_000, 12_000);
         let hosts = draw.count(1, 3);
-        let faults = draw_faults(&mut draw, refusing, losing);
+        let mut faults = draw_faults(&mut draw, refusing, losing);
         let crashes = CrashChances {
             at_call: if crashing { 600 } else { 0 },
             after_polls: if crashing { 300 } else { 0 },
         };
-        let troubles = draw_troubles(
+        let mut troubles = draw_troubles(
             &mut draw,
             rough_ms,
             hosts,
@@ -119,8 +111,11 @@ impl Scenario {
         let spec = draw_spec(&mut draw, &sources);
         // Now and then enough to fill what the core holds of a retry tier.
         let count = if draw.chance(40) { draw.count(300, 900) } else { draw.count(5, 140) };
-        let mut messages = draw_messages(&mut draw, &spec, &sources, count, rough_ms);
-        let mut topics = sources;
+        let mut more = Draw::new(seed ^ MORE);
+        let hot = if more.chance(250) { more.between(500, 950) } else { 0 };
+        let hot = (u32::try_from(hot).unwrap_or(0), more.fork(1));
+        let mut messages = draw_messages(&mut draw, hot, &spec, &sources, count, rough_ms);
+        let mut topics = sources.clone();
         for name in spec.outputs.values() {
             topics.push(topic(name, 2, OUTPUT_BYTES_MAX));
         }
@@ -140,6 +135,16 @@ impl Scenario {
         spec.dead_letter.after_host_crashes =
             (killing || draw.chance(500)).then_some(u32::try_from(crashes_max).unwrap_or(3));
         let settles_within = settles_within(&spec, &messages);
+        let switches = draw_switches(&mut more, calm, gentle, &spec);
+        let troubled = troubled_topics(&spec);
+        troubles.extend(draw_more_troubles(&mut more, rough_ms, hosts, &switches, &troubled));
+        troubles.sort_by_key(|(at, _)| *at);
+        let eager = more.chance(350);
+        if !calm && !gentle {
+            (faults.late_send, faults.late_ms_max) = draw_late(&mut more);
+            faults.refused_records = draw_refused(&mut more, &spec);
+        }
+        let commits_kept = more.chance(150).then_some(COMMITS_KEPT);
         Self {
             seed,
             topics,
@@ -152,8 +157,14 @@ impl Scenario {
                 || stopping
                 || outages
                 || killing
+                || switches.expelling
+                || switches.forgetting
                 || hosts > 1,
-            only_messages_kill: !others_kill,
+            only_messages_kill: !others_kill
+                && !switches.any()
+                && faults.refused_records.is_empty(),
+            eager,
+            commits_kept,
             faults,
             troubles,
             crashes,
@@ -218,35 +229,8 @@ fn draw_faults(draw: &mut Draw, refusing: bool, losing: bool) -> Faults {
         open_ms_max: draw.between(1, 800),
         uneven,
         event_ms_max: if late { draw.between(1, 4_000) } else { 0 },
+        ..Faults::default()
     }
-}
-
-fn draw_troubles(
-    draw: &mut Draw,
-    rough_ms: u64,
-    hosts: usize,
-    kinds: &[(bool, u32)],
-) -> Vec<(Duration, Trouble)> {
-    let kinds: Vec<u32> = kinds.iter().filter(|(on, _)| *on).map(|(_, kind)| *kind).collect();
-    let mut troubles = Vec::new();
-    for _ in 0..draw.below(7) {
-        let at = Duration::from_millis(draw.between(0, rough_ms));
-        let away = Duration::from_millis(draw.between(10, 4_000));
-        let host = draw.count(0, hosts.saturating_sub(1));
-        let chance = u32::try_from(draw.between(200, 1000)).unwrap_or(1000);
-        let Some(kind) = draw.pick(&kinds) else { break };
-        let trouble = match kind {
-            0 => Trouble::Crash(host),
-            1 => Trouble::Shake { chance, at_once: true },
-            2 => Trouble::Shake { chance, at_once: false },
-            3 => Trouble::Outage(away),
-            4 => Trouble::StoreOutage(away),
-            _ => Trouble::Stop(host),
-        };
-        troubles.push((at, trouble));
-    }
-    troubles.sort_by_key(|(at, _)| *at);
-    troubles
 }
 
 fn draw_spec(draw: &mut Draw, sources: &[TopicSpec]) -> PipelineSpec {
@@ -327,6 +311,63 @@ fn draw_idempotency(draw: &mut Draw) -> Option<IdempotencySpec> {
     let ttl = Duration::from_secs(7 * 24 * 3600);
     let in_topic = draw.chance(500);
     wanted.then_some(IdempotencySpec { key, ttl, missing, in_topic })
+}
+
+fn draw_switches(draw: &mut Draw, calm: bool, gentle: bool, spec: &PipelineSpec) -> Switches {
+    let mut on = |per_mille: u32, but: bool| draw.chance(per_mille) && !but;
+    Switches {
+        expelling: on(200, calm || gentle),
+        full_disks: on(200, calm || gentle),
+        // Clocks jump and topics are compacted on the best of days.
+        jumping: on(250, false),
+        compaction: on(200, false),
+        retention: on(150, calm),
+        // What is forgotten is handled again: other deliveries promise nothing then.
+        forgetting: on(100, calm || gentle || spec.delivery != Delivery::AtLeastOnce),
+    }
+}
+
+fn troubled_topics(spec: &PipelineSpec) -> TroubledTopics {
+    let marks = spec.topics.iter().map(|source| mark_record::topic(source, &spec.group));
+    let in_topic = spec.idempotency.as_ref().is_some_and(|i| i.in_topic);
+    // Topics of marks more often: they are made for it.
+    let marks = marks.cycle().take(if in_topic { 4 } else { 0 });
+    TroubledTopics {
+        sources: spec.topics.clone(),
+        compacted: spec.topics.iter().cloned().chain(marks).collect(),
+    }
+}
+
+/// How often an append lands late, and how late.
+fn draw_late(draw: &mut Draw) -> (u32, u64) {
+    let late = draw.chance(400);
+    let chance = u32::try_from(draw.between(50, 1_000)).unwrap_or(1_000);
+    (if late { chance } else { 0 }, draw.between(1, 15_000))
+}
+
+/// To which topics records are refused, and how often.
+fn draw_refused(draw: &mut Draw, spec: &PipelineSpec) -> BTreeMap<Topic, u32> {
+    let companions = spec.topics.iter().flat_map(|source| {
+        let tiers = spec
+            .retry
+            .delays
+            .iter()
+            .map(|delay| (spec.retry.topic.topic(source, &spec.group, Some(*delay)), 150));
+        // Whoever has no place for its dead letters stops, and is started again: not often.
+        let dead = (spec.dead_letter.topic.topic(source, &spec.group, None), 40);
+        tiers.chain([dead]).collect::<Vec<_>>()
+    });
+    let outputs = spec.outputs.values().map(|topic| (topic.clone(), 150));
+    let topics: BTreeMap<Topic, u64> = outputs.chain(companions).collect();
+    let refusing = draw.chance(250);
+    let mut refused = BTreeMap::new();
+    for (topic, most) in topics {
+        let chance = u32::try_from(draw.between(1, most)).unwrap_or(1);
+        if draw.chance(400) && refusing {
+            refused.insert(topic, chance);
+        }
+    }
+    refused
 }
 
 /// Whether order is kept across retries, and what may wait in memory then.

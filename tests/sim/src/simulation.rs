@@ -13,10 +13,14 @@ use tokio::time::Instant;
 use crate::history::History;
 use crate::host::{Order, World, host};
 use crate::planted::Bug;
-use crate::scenario::{Scenario, Trouble};
+use crate::scenario::Scenario;
+use crate::troubles::{Forgotten, Trouble};
 
 /// More calls to the log than this mean that the core goes in circles.
 const CALLS_MAX: u64 = 400_000;
+
+/// How long a host may still hold something when all is settled: a start, a commit, a look at the log's ends.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(20);
 
 /// How often the simulation looks whether all is settled, or something broke.
 const LOOK: Duration = Duration::from_millis(100);
@@ -58,9 +62,17 @@ pub struct Options {
 /// # Errors
 /// When the operating system gives no runtime.
 pub fn simulate(seed: u64, options: &Options) -> std::io::Result<Report> {
+    play(Scenario::draw(seed), options)
+}
+
+/// Simulates a scenario.
+///
+/// # Errors
+/// When the operating system gives no runtime.
+pub fn play(scenario: Scenario, options: &Options) -> std::io::Result<Report> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    Ok(runtime.block_on(run(Arc::new(Scenario::draw(seed)), options)))
+    Ok(runtime.block_on(run(Arc::new(scenario), options)))
 }
 
 async fn run(scenario: Arc<Scenario>, options: &Options) -> Report {
@@ -78,6 +90,7 @@ async fn run(scenario: Arc<Scenario>, options: &Options) -> Report {
         session: Duration::from_millis(draw.between(0, 8_000)),
         release: Duration::from_secs(60),
     });
+    cluster.set_eager(scenario.eager);
     for spec in &scenario.topics {
         cluster.create_topic(spec.clone());
     }
@@ -86,13 +99,15 @@ async fn run(scenario: Arc<Scenario>, options: &Options) -> Report {
         cluster: cluster.clone(),
         history: history.clone(),
         bug: options.bug,
+        clocks: Arc::default(),
+        held: Arc::default(),
     };
     let mut hosts = JoinSet::new();
     let mut orders = Vec::new();
     for number in 0..scenario.hosts {
         let (sender, receiver) = watch::channel(Order::Run);
         orders.push(sender);
-        hosts.spawn(host(world.clone(), receiver, draw.fork(10 + number as u64)));
+        hosts.spawn(host(world.clone(), number, receiver, draw.fork(10 + number as u64)));
     }
     let rough = rough(&world, &orders);
     watched(&world, rough).await;
@@ -185,6 +200,36 @@ fn trouble_now(
                 cluster.set_outage(false);
             });
         }
+        Trouble::FullDisk(away) => {
+            let away = *away;
+            cluster.set_full_disk(true);
+            troubles.spawn(async move {
+                tokio::time::sleep(away).await;
+                cluster.set_full_disk(false);
+            });
+        }
+        Trouble::Expel => cluster.expel(&world.scenario.spec.group),
+        Trouble::ClockJump(host, by) => world.jump(*host, *by),
+        Trouble::Retain(topic, per_mille) => cluster.retain(topic, *per_mille),
+        Trouble::Compact(topic) => cluster.compact(topic),
+        Trouble::Forget(which) => {
+            orders.iter().for_each(|sender| {
+                sender.send_replace(Order::Die(number));
+            });
+            let (which, scenario) = (*which, world.scenario.clone());
+            troubles.spawn(async move {
+                // All of them are dead by then, and none is back.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                cluster.forget_commits(&scenario.spec.group, |partition, _| {
+                    let is_source = scenario.spec.topics.contains(&partition.topic);
+                    match which {
+                        Forgotten::Sources => is_source,
+                        Forgotten::Companions => !is_source,
+                        Forgotten::All => true,
+                    }
+                });
+            });
+        }
         Trouble::StoreOutage(away) => {
             let away = *away;
             cluster.set_store_outage(true);
@@ -207,6 +252,8 @@ async fn calm(
     world.history.book().calm = true;
     world.cluster.set_outage(false);
     world.cluster.set_store_outage(false);
+    world.cluster.set_full_disk(false);
+    world.cluster.land_all();
     world.cluster.spare_hosts();
     world.cluster.set_faults(Faults { latency_ms_max: draw.below(6), ..Faults::default() });
     let begin = Instant::now();
@@ -236,6 +283,7 @@ async fn calm(
         }
     };
     watched(world, settling).await;
+    watched(world, resting(world, begin)).await;
     world.history.note("END: hosts are asked to stop");
     for order in orders {
         order.send_replace(Order::End);
@@ -245,10 +293,29 @@ async fn calm(
     world.history.book().check_end();
 }
 
+/// Everything is settled and nothing comes. Where the log forgets commits it would do so now.
+async fn resting(world: &World, since: Instant) {
+    let settled = Instant::now();
+    while let Some(held) = world.first_held() {
+        tokio::time::sleep(LOOK).await;
+        if settled.elapsed() > FORGOTTEN_WITHIN {
+            return world.history.book().violate("what is settled takes no memory", held);
+        }
+    }
+    let Some(kept) = world.scenario.commits_kept else { return };
+    while since.elapsed() < kept * 2 {
+        tokio::time::sleep(kept / 20).await;
+        if since.elapsed() > kept {
+            let group = &world.scenario.spec.group;
+            world.cluster.forget_commits(group, |_, stood| stood > kept);
+        }
+    }
+}
+
 fn drawn(scenario: &Scenario) -> String {
     let spec = &scenario.spec;
     format!(
-        "{:?}, order {:?}{}, {} messages, {} hosts, {} in flight of {} bytes, {} instances, delays {:?}, idempotency {:?}, commit every {:?}, drain {:?}, metadata {} bytes, faults {:?}, crashes {:?}",
+        "{:?}, order {:?}{}, {} messages, {} hosts, {} in flight of {} bytes, {} instances, delays {:?}, idempotency {:?}, commit every {:?}, drain {:?}, metadata {} bytes, faults {:?}, crashes {:?}, {}commits kept {:?}",
         spec.delivery,
         spec.ordering,
         match spec.retry.keep_order {
@@ -271,5 +338,7 @@ fn drawn(scenario: &Scenario) -> String {
         scenario.commit_metadata_bytes_max,
         scenario.faults,
         scenario.crashes,
+        if scenario.eager { "eager rebalances, " } else { "" },
+        scenario.commits_kept,
     )
 }

@@ -5,10 +5,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_sim::planted::Bug;
-use millstream_sim::{Options, Report, simulate};
+use millstream_sim::{Options, Report, shorten, simulate};
 
 /// How many seeds every run of the tests simulates.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 2_000;
+
+/// Seeds that found something, kept for good.
+const FOUND: &str = include_str!("found-seeds.txt");
 
 fn run(seed: u64, options: &Options) -> Report {
     simulate(seed, options).expect("a runtime")
@@ -30,19 +33,51 @@ fn first_broken(from: u64, seeds: u64, options: &Options) -> Option<Report> {
                 }
             }
         };
-        let threads = [scope.spawn(work), scope.spawn(work)];
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
         threads.into_iter().filter_map(|t| t.join().expect("no panic")).min_by_key(|r| r.seed)
     })
 }
 
 #[test]
-fn five_hundred_seeds_keep_every_promise() {
+fn two_thousand_seeds_keep_every_promise() {
     if let Some(report) = first_broken(0, SEEDS, &Options::default()) {
-        let tail = report.trace.len().saturating_sub(60);
-        let tail = report.trace.get(tail..).unwrap_or_default().join("\n");
-        let violation = report.violation.unwrap_or_default();
-        panic!("{tail}\n{}\nBROKEN {violation}\nmake sim SEED={}", report.drawn, report.seed);
+        panic!("{}", shortened(report.seed));
     }
+}
+
+#[test]
+fn seeds_that_found_something_keep_every_promise() {
+    let seeds = FOUND.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok());
+    let seeds: Vec<u64> = seeds.collect();
+    assert!(seeds.len() >= 3, "{seeds:?} is all that {FOUND:?} has");
+    for seed in seeds {
+        let broken = run(seed, &Options::default()).violation.map(|_| shortened(seed));
+        assert_eq!(broken, None);
+    }
+}
+
+#[test]
+fn a_seed_that_fails_is_shown_shortened_and_as_a_command() {
+    let bug = Options { bug: Some(Bug::CommitsOneFurther), ..Options::default() };
+    let whole = run(0, &bug);
+    let shortened = shorten(0, &bug).expect("a runtime").expect("it fails");
+    let promise = |report: &Report| {
+        let violation = report.violation.clone().unwrap_or_default();
+        violation.split_once(": ").map(|(promise, _)| promise.to_owned())
+    };
+    assert_eq!(promise(&shortened.report), promise(&whole));
+    assert!(shortened.report.trace.len() < 60, "{}", shortened.report.trace.join("\n"));
+    assert!(shorten(0, &Options::default()).expect("a runtime").is_none(), "it does not fail");
+}
+
+fn shortened(seed: u64) -> String {
+    let shortened = shorten(seed, &Options::default()).expect("a runtime").expect("it failed");
+    let (report, summary) = (shortened.report, shortened.summary);
+    let tail = report.trace.len().saturating_sub(80);
+    let tail = report.trace.get(tail..).unwrap_or_default().join("\n");
+    let violation = report.violation.unwrap_or_default();
+    format!("{tail}\n{}\n{summary}\nBROKEN {violation}\nmake sim SEED={seed}", report.drawn)
 }
 
 #[test]
@@ -113,6 +148,27 @@ fn an_attempt_too_many_is_found_within_20_seeds() {
 }
 
 #[test]
+fn marks_that_are_not_restored_are_found_within_60_seeds() {
+    let promises = ["exactly once: of one key one message is done", "attempts are not repeated"];
+    is_found(Bug::ForgetsMarks, 60, &promises);
+}
+
+#[test]
+fn a_commit_that_is_never_refreshed_is_found_within_20_seeds() {
+    let promises = ["what is committed is committed again before it is forgotten"];
+    is_found(Bug::NeverRefreshes, 20, &promises);
+}
+
+#[test]
+fn a_refused_record_that_nobody_heeds_is_found_within_60_seeds() {
+    is_found(Bug::HidesRefusals, 60, &["a commit never passes an unsettled message"]);
+}
+
+#[test]
 fn too_many_messages_in_hand_are_found_within_20_seeds() {
-    is_found(Bug::TakesTooMany, 20, &["what is in flight is bounded"]);
+    is_found(
+        Bug::TakesTooMany,
+        20,
+        &["what is in flight is bounded", "what is held in memory is bounded"],
+    );
 }

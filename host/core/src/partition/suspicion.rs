@@ -234,9 +234,9 @@ impl PartitionTask {
         if self.suspicion.stage == Stage::Trusted {
             return None;
         }
-        let trusted = self.suspicion.active + NOTHING_LEFT;
-        let trusted = (self.is_quiet() && trusted > Instant::now()).then_some(trusted);
-        self.gives_right_on().or(trusted)
+        let trusted = self.is_quiet().then_some(self.suspicion.active + NOTHING_LEFT);
+        // What is past waits for a commit, whose answer wakes.
+        self.gives_right_on().or(trusted).filter(|at| *at > Instant::now())
     }
 
     /// Gives the next message to a worker, alone, once the commit names it.

@@ -64,6 +64,16 @@ fn a_clock_that_jumped_back_makes_nobody_wait_longer_than_the_delay() {
 }
 
 #[test]
+fn a_clock_that_jumps_back_while_a_retry_is_held_makes_nobody_wait_longer_than_the_delay() {
+    let mut tiers = tiers();
+    tiers.hold(0, copy(9, 1, 0, "g"), 1_000);
+    tiers.hold(0, copy(10, 1, 1, "g"), 1_000);
+    assert!(due_turns(&mut tiers, -3_600_000).is_empty(), "an hour back");
+    assert_eq!(tiers.next_due(), Some(-3_600_000 + DELAY_MS));
+    assert_eq!(due_turns(&mut tiers, -3_600_000 + DELAY_MS).len(), 2);
+}
+
+#[test]
 fn the_plugin_sees_the_source_position_time_and_headers() {
     let mut tiers = tiers();
     tiers.hold(0, copy(9, 1, 0, "g"), 1_000);

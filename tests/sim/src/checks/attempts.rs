@@ -81,12 +81,12 @@ impl Book {
         let known = message
             .carriers
             .iter()
-            .filter(|carrier| carrier.written <= told.at || carrier.writer == Some(run.host));
+            .filter(|carrier| carrier.written <= told.at || !carrier.is_foreign(run.host));
         // A copy that a zombie wrote since comes on top, and cannot be told from a retry.
         let from_zombie = message.carriers.iter().any(|carrier| {
             carrier.attempts + 1 == run.number
                 && carrier.written > told.at
-                && carrier.writer.is_some_and(|writer| writer != run.host)
+                && carrier.is_foreign(run.host)
         });
         if from_zombie {
             return;
@@ -109,6 +109,11 @@ impl Book {
         let at_most_once = self.delivery() == Delivery::AtMostOnce;
         match &other.ended {
             Some((_, Ended::Paused)) => None,
+            // Nobody knows of an append without an answer whether to repeat it, and a repetition that lands when its
+            // writer is gone comes too late to be seen as one.
+            _ if at_most_once && matches!(self.copies_for(facts.uid, run.number), (2.., true)) => {
+                None
+            }
             _ if at_most_once => Some("at most once, and it was attempted before".to_owned()),
             None if same_assignment => Some("the same is under way".to_owned()),
             Some((_, Ended::Cancelled)) => None,
@@ -125,8 +130,8 @@ impl Book {
                 // So it is when a zombie, which reads the same tiers, has put one behind another.
                 let told = self.holds(run.host, &facts.partition).map(|told| told.at);
                 let late = copies.any(|c| {
-                    let from_zombie = c.writer.is_some_and(|writer| writer != run.host)
-                        && told.is_some_and(|at| c.written >= at);
+                    let from_zombie =
+                        c.is_foreign(run.host) && told.is_some_and(|at| c.written >= at);
                     c.attempts + 1 == run.number
                         && (from_zombie || (c.attempts > 0 && Some(c.written) > ended))
                 });

@@ -51,6 +51,8 @@ impl Book {
         let may_forget = self.may_forget();
         let mut settled = Vec::new();
         for (offset, uid) in standing {
+            // What is removed is part of a gap: it need not be said to be settled.
+            let may_forget = may_forget || self.is_removed(uid, partition, offset);
             match (covers(&before, offset), covers(commit, offset)) {
                 (false, true) => settled.push((partition.clone(), offset, uid)),
                 (true, false) if !may_forget => {
@@ -64,10 +66,18 @@ impl Book {
         settled
     }
 
+    fn is_removed(&self, uid: Uid, partition: &Partition, offset: Offset) -> bool {
+        let carriers = self.messages.get(&uid).into_iter().flat_map(|message| &message.carriers);
+        let mut here = carriers.filter(|c| c.partition == *partition && c.offset == offset);
+        here.any(|carrier| carrier.removed)
+    }
+
     /// With little room for metadata settled ranges are forgotten on purpose, except in exactly
-    /// once: a duplicate, never a loss.
+    /// once: a duplicate, never a loss. So is everything where the log has forgotten commits.
     pub(super) fn may_forget(&self) -> bool {
-        self.scenario.commit_metadata_bytes_max < 4096 && self.delivery() != Delivery::ExactlyOnce
+        self.forgot
+            || self.scenario.commit_metadata_bytes_max < 4096
+                && self.delivery() != Delivery::ExactlyOnce
     }
 
     /// Whether the message goes on elsewhere: a copy that came at least as far is not settled.

@@ -27,7 +27,7 @@ impl Book {
     pub(crate) fn check_copy(
         &mut self,
         at: Duration,
-        host: HostId,
+        (host, late): (HostId, bool),
         uid: Uid,
         source: &Topic,
         message: &Message,
@@ -61,6 +61,8 @@ impl Book {
             attempts,
             waits,
             writer: Some(host),
+            late,
+            removed: false,
             written: at,
             timestamp: message.timestamp,
         };
@@ -100,6 +102,40 @@ impl Book {
     pub(crate) fn check_dead_letter(&mut self, uid: Uid, source: &Topic, message: &Message) {
         self.check_whole(uid, source, message);
         let name = format!("{} as {}", self.name(uid), message.position());
+        self.check_dead_letter_headers(uid, &name, message);
+        let limit = self.scenario.attempts_max();
+        let last_word = |run: &Run| match &run.ended {
+            Some((_, Ended::Did(End::Reject))) => true,
+            _ => run.has_failed() && run.number == limit,
+        };
+        let idempotency = self.scenario.spec.idempotency.as_ref();
+        let without_key = idempotency.is_some_and(|i| i.missing == MissingKey::Reject)
+            && self.messages.get(&uid).is_some_and(|m| m.facts.idempotency.is_none());
+        let refused = self.messages.get(&uid).is_some_and(|m| m.refused);
+        let kind = message.headers.iter().find(|h| h.name == "millstream-error-kind");
+        let killed_hosts =
+            kind.is_some_and(|kind| &kind.value[..] == b"host-crash") && self.may_be_named(uid);
+        let excused = without_key || refused || killed_hosts;
+        if !excused && !self.runs_of(uid).any(last_word) {
+            let what = format!("{name}: it was not rejected and has attempts left");
+            self.violate("only what is rejected or out of attempts is dead", what);
+        }
+        let exactly_once = self.delivery() == Delivery::ExactlyOnce;
+        let Some(book) = self.messages.get_mut(&uid) else { return };
+        book.dead_letters += 1;
+        if exactly_once && book.dead_letters > 1 {
+            self.violate("exactly once: a message dies once", name);
+        } else if exactly_once && self.is_done(uid) && self.has_outputs(uid) {
+            self.violate("exactly once: what is handled is not dead", name);
+        }
+    }
+
+    fn check_dead_letter_headers(&mut self, uid: Uid, name: &str, message: &Message) {
+        // One that was too large goes without what can be found elsewhere.
+        let refused = self.messages.get(&uid).is_some_and(|m| m.refused);
+        if refused && !message.headers.iter().any(|h| h.name.starts_with("__dlq.")) {
+            return;
+        }
         for header in DEAD_LETTER_HEADERS {
             if !message.headers.iter().any(|h| h.name == header) {
                 self.violate("a dead letter is whole", format!("{name} has no header {header}"));
@@ -116,29 +152,6 @@ impl Book {
                 let what = format!("{name}: expected {header} to be {expected}, saw {value:?}");
                 self.violate("a dead letter is whole", what);
             }
-        }
-        let limit = self.scenario.attempts_max();
-        let last_word = |run: &Run| match &run.ended {
-            Some((_, Ended::Did(End::Reject))) => true,
-            _ => run.has_failed() && run.number == limit,
-        };
-        let idempotency = self.scenario.spec.idempotency.as_ref();
-        let without_key = idempotency.is_some_and(|i| i.missing == MissingKey::Reject)
-            && self.messages.get(&uid).is_some_and(|m| m.facts.idempotency.is_none());
-        let kind = message.headers.iter().find(|h| h.name == "millstream-error-kind");
-        let killed_hosts =
-            kind.is_some_and(|kind| &kind.value[..] == b"host-crash") && self.may_be_named(uid);
-        if !without_key && !killed_hosts && !self.runs_of(uid).any(last_word) {
-            let what = format!("{name}: it was not rejected and has attempts left");
-            self.violate("only what is rejected or out of attempts is dead", what);
-        }
-        let exactly_once = self.delivery() == Delivery::ExactlyOnce;
-        let Some(book) = self.messages.get_mut(&uid) else { return };
-        book.dead_letters += 1;
-        if exactly_once && book.dead_letters > 1 {
-            self.violate("exactly once: a message dies once", name);
-        } else if exactly_once && self.is_done(uid) && self.has_outputs(uid) {
-            self.violate("exactly once: what is handled is not dead", name);
         }
     }
 

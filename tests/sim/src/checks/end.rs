@@ -5,7 +5,7 @@ use std::time::Duration;
 use millstream_core::pipeline_spec::{Delivery, KeepOrder};
 use millstream_log_simulated::HostId;
 
-use crate::book::Book;
+use crate::book::{Book, Carrier, MessageBook};
 use crate::facts::Uid;
 
 /// How long nothing happens before a message that is committed unhandled counts as lost.
@@ -15,15 +15,13 @@ impl Book {
     /// Whether everything is settled and committed.
     pub(crate) fn is_settled(&self, at: Duration) -> bool {
         self.running.is_empty()
-            && self.messages.keys().all(|uid| self.is_all_covered(*uid))
+            && self.first_uncovered().is_none()
             && (self.first_unfinished().is_none() || at > self.last_activity + QUIET)
     }
 
     /// What is not settled, for a person.
     pub(crate) fn first_left(&self) -> String {
-        let carriers = self.messages.values().flat_map(|m| m.carriers.iter().map(move |c| (m, c)));
-        let mut uncovered = carriers.filter(|(_, c)| !self.is_covered(&c.partition, c.offset));
-        match uncovered.next() {
+        match self.first_uncovered() {
             Some((message, carrier)) => {
                 let name = self.name(message.facts.uid);
                 format!("{name} at {}@{} is not committed", carrier.partition, carrier.offset)
@@ -33,6 +31,14 @@ impl Book {
                 None => format!("{} attempts are under way", self.running.len()),
             },
         }
+    }
+
+    /// What stands in the log and is not committed. A message that was not produced yet is not settled either,
+    /// but nothing can be said of it.
+    fn first_uncovered(&self) -> Option<(&MessageBook, &Carrier)> {
+        let carriers = self.messages.values().flat_map(|m| m.carriers.iter().map(move |c| (m, c)));
+        let mut standing = carriers.filter(|(_, carrier)| !carrier.removed);
+        standing.find(|(_, carrier)| !self.is_covered(&carrier.partition, carrier.offset))
     }
 
     fn first_unfinished(&self) -> Option<Uid> {
@@ -47,12 +53,7 @@ impl Book {
             let what = format!("{} is neither handled nor dead nor a duplicate", self.name(uid));
             self.violate("no message is lost", what);
         }
-        let uncovered = self
-            .messages
-            .values()
-            .flat_map(|m| m.carriers.iter())
-            .find(|carrier| !self.is_covered(&carrier.partition, carrier.offset));
-        if let Some(carrier) = uncovered {
+        if let Some((_, carrier)) = self.first_uncovered() {
             let what = format!("{}@{} is not committed", carrier.partition, carrier.offset);
             self.violate("a clean shutdown leaves everything settled committed", what);
         }

@@ -26,9 +26,10 @@ impl Book {
             return self.violate("one message of a lane at a time", what);
         }
         // At most once, what was committed is still handled by a host that has lost the partition
-        // and does not know; the next owner does not wait for it.
+        // and does not know, or goes on in a copy that landed since; the next owner does not wait for it.
+        let (_, late) = self.copies_for(facts.uid, run.number);
         let is_zombie = self.delivery() == Delivery::AtMostOnce
-            && self.holds(run.host, &facts.partition).is_none();
+            && (late || self.holds(run.host, &facts.partition).is_none());
         if is_zombie {
             return;
         }
@@ -83,6 +84,9 @@ impl Book {
     /// Whether this message may still be attempted, as far as this attempt at another has to know.
     fn has_not_ended(&self, uid: Uid, run: &Run) -> bool {
         let Some(message) = self.messages.get(&uid) else { return false };
+        if message.dead_letters > 0 || message.removed {
+            return false;
+        }
         let idempotency = self.scenario.spec.idempotency.as_ref();
         if idempotency.is_some_and(|i| i.missing == MissingKey::Reject)
             && message.facts.idempotency.is_none()

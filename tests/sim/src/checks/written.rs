@@ -17,7 +17,7 @@ impl Book {
     pub(crate) fn on_written(
         &mut self,
         at: Duration,
-        host: Option<HostId>,
+        host: Option<(HostId, bool)>,
         transaction: bool,
         messages: &[Message],
         marks: &[Mark],
@@ -78,6 +78,8 @@ impl Book {
                 attempts: 0,
                 waits: 0,
                 writer: None,
+                late: false,
+                removed: false,
                 written: at,
                 timestamp: message.timestamp,
             });
@@ -87,7 +89,7 @@ impl Book {
     fn on_sent(
         &mut self,
         at: Duration,
-        host: HostId,
+        (host, late): (HostId, bool),
         transaction: bool,
         uid: Uid,
         message: &Message,
@@ -99,7 +101,7 @@ impl Book {
         let source = self.messages.get(&uid).map(|m| m.facts.partition.clone());
         // A transaction is refused when it begins under a dead epoch, and may end after it.
         let knows = source.is_some_and(|source| self.told.contains_key(&(host, source)));
-        if !knows && !transaction {
+        if !knows && !transaction && !late {
             let what = format!(
                 "{host} wrote {} for {} after it was told that the partition is not its own",
                 message.position(),
@@ -109,7 +111,7 @@ impl Book {
         }
         match self.kind(&message.topic) {
             Kind::Output => self.check_output(host, uid, message),
-            Kind::Tier(source) => self.check_copy(at, host, uid, &source, message),
+            Kind::Tier(source) => self.check_copy(at, (host, late), uid, &source, message),
             Kind::DeadLetters(source) => self.check_dead_letter(uid, &source, message),
             Kind::Source | Kind::Unknown => {
                 let what = format!("{host} wrote {}", message.position());
