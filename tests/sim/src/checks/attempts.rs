@@ -84,9 +84,10 @@ impl Book {
             .filter(|carrier| carrier.written <= told.at || !carrier.is_foreign(run.host));
         // A copy that a zombie wrote since comes on top, and cannot be told from a retry.
         let from_zombie = message.carriers.iter().any(|carrier| {
-            carrier.attempts + 1 == run.number
-                && carrier.written > told.at
-                && carrier.is_foreign(run.host)
+            // One that landed late begins all over again, with the copies that come of it.
+            let next = carrier.attempts + 1 == run.number;
+            let begins = carrier.late && carrier.attempts < run.number;
+            begins || (next && carrier.written > told.at && carrier.is_foreign(run.host))
         });
         if from_zombie {
             return;

@@ -33,7 +33,9 @@ impl Book {
         if is_zombie {
             return;
         }
-        let is_first = self.messages.get(&facts.uid).is_some_and(|m| m.runs.is_empty());
+        // What is put behind another and refused is a dead letter that nobody attempted; uncommitted, it comes again.
+        let is_first =
+            self.messages.get(&facts.uid).is_some_and(|m| m.runs.is_empty() && !m.refused);
         if !is_first {
             return;
         }

@@ -65,8 +65,9 @@ impl Book {
             && message.runs.last().and_then(|id| self.runs.get(id)).is_some_and(|run| {
                 self.holds(run.host, partition).is_none_or(|told| Some(told.epoch) != run.epoch)
             });
-        // Refused, it was a dead letter first: that frees what comes after it.
-        if !at_once || !first || is_late || message.refused {
+        // Refused, it was a dead letter first: that frees what comes after it. Removed, nobody sends it again, so what was
+        // on the wire may be the first.
+        if !at_once || !first || is_late || message.refused || message.removed {
             return;
         }
         let last = self.sent_up_to.entry((lane, to.clone())).or_insert(offset);
