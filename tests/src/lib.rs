@@ -19,5 +19,6 @@ pub mod key_order;
 pub mod mounted;
 pub mod neighbours;
 pub mod program;
+pub mod reader;
 pub mod topic;
 pub mod waiting;
