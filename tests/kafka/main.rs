@@ -11,6 +11,7 @@ mod changes;
 mod conformance;
 mod failures;
 mod hosts;
+mod kills;
 mod order;
 mod security;
 mod twice;
