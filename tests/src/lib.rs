@@ -6,11 +6,13 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "only tests use it: what is not as expected ends them"
 )]
 
 pub mod commits;
 pub mod draw;
+pub mod failing_disk;
 pub mod folder;
 pub mod host;
 pub mod kafka;
