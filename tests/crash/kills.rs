@@ -171,7 +171,7 @@ impl Stream {
     fn sent(&mut self, sending: Sending) {
         sending.killed.store(true, Ordering::Relaxed);
         let ended = sending.command.join().unwrap();
-        let count = appended(&ended);
+        let count = ended.appended();
         let written = sending.written.load(Ordering::Relaxed);
         // The last piece may have been written but for its end when the pipe broke.
         assert!(count <= written + BURST, "{count} of {written} lines appended: {ended:?}");
@@ -193,11 +193,4 @@ impl Stream {
     fn acknowledged(&self) -> std::collections::BTreeSet<u64> {
         self.sequence[..self.acknowledged].iter().copied().collect()
     }
-}
-
-/// `… messages appended to TOPIC`, said before any error; nothing is said if the host was gone
-/// before the first.
-fn appended(ended: &Ended) -> usize {
-    let said = |line: &str| line.split_once(" messages appended to ")?.0.trim().parse().ok();
-    ended.stderr.lines().find_map(said).unwrap_or(0)
 }

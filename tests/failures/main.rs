@@ -14,6 +14,7 @@ mod failed_sync;
 mod full_disk;
 mod held_up;
 mod plugins;
+mod read_only;
 mod refused;
 mod stream;
 

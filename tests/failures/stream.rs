@@ -45,8 +45,7 @@ impl Stream {
         self.enough.store(true, Ordering::Relaxed);
         let ended = self.command.join().unwrap();
         assert_eq!(ended.code, Some(1), "nobody took what was sent last: {ended:?}");
-        let said = |line: &str| line.split_once(" messages appended to ")?.0.trim().parse().ok();
-        let acknowledged: usize = ended.stderr.lines().find_map(said).unwrap_or(0);
+        let acknowledged = ended.appended();
         assert!(acknowledged > 0, "{ended:?}");
         let tried = self.tried.load(Ordering::Relaxed);
         let line = |number| match number < acknowledged {
