@@ -1,4 +1,5 @@
-//! SIGKILL, twenty times in one run: at random points of a stream, and of a start.
+//! SIGKILL, twenty times in one run: at random points of a stream, and of a start. What came of it is added up
+//! twice: by the accounts, which know the commits too, and by the independent reader.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -10,9 +11,10 @@ use millstream_tests::draw::Draw;
 use millstream_tests::folder::{Ended, Folder};
 use millstream_tests::host::{END_WITHIN, Host};
 use millstream_tests::program::orders_plugin;
+use millstream_tests::reader::Lines;
 
-use crate::accounts::{History, Promise, SOURCE};
-use crate::orders::{self, DELAYS};
+use crate::accounts::{DEAD, History, OUTPUT, Promise, SOURCE};
+use crate::orders::{self, DELAYS, Fate};
 
 /// Kills in one run.
 const KILLS: usize = 20;
@@ -100,6 +102,16 @@ fn killed_and_killed_again(promise: Promise, delivery: &str) {
     println!("{delivery}: {}", history.sums());
     let violations = history.violations(promise);
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
+    let consumed = |topic: &str| folder.ok(&["consume", topic, "--from-beginning"], "");
+    let lines = Lines {
+        id: "/order_id",
+        sent: stream.lines(),
+        source: Some(consumed(SOURCE)),
+        out: consumed(OUTPUT),
+        dead: consumed(DEAD),
+        exactly_once: promise == Promise::ExactlyOnce,
+    };
+    lines.sums(&format!("{delivery}, {kills} kills")).unwrap();
     // A run in which nothing happened proves nothing.
     let few = |what: &str, n: usize| assert!(n >= kills, "only {n} {what} in {kills} kills");
     few("messages", history.source.len() / BURST);
@@ -112,6 +124,8 @@ struct Stream {
     sequence: Arc<[u64]>,
     /// How many of them `produce` said were appended.
     acknowledged: usize,
+    /// How many of them may have been.
+    tried: usize,
 }
 
 struct Sending {
@@ -124,7 +138,7 @@ impl Stream {
     fn new(kills: usize) -> Self {
         let most_a_kill = BURST as u64 + 2 * STREAM_MS.end / 5 * STEP as u64;
         let sequence = orders::sequence(most_a_kill * kills as u64).into();
-        Self { sequence, acknowledged: 0 }
+        Self { sequence, acknowledged: 0, tried: 0 }
     }
 
     /// Sends from the first that is not known to be in the log, until the host is killed. Those in
@@ -157,21 +171,26 @@ impl Stream {
     fn sent(&mut self, sending: Sending) {
         sending.killed.store(true, Ordering::Relaxed);
         let ended = sending.command.join().unwrap();
-        let count = appended(&ended);
+        let count = ended.appended();
         let written = sending.written.load(Ordering::Relaxed);
         // The last piece may have been written but for its end when the pipe broke.
         assert!(count <= written + BURST, "{count} of {written} lines appended: {ended:?}");
+        self.tried = self.tried.max(self.acknowledged + written + BURST).min(self.sequence.len());
         self.acknowledged += count;
+    }
+
+    /// For the independent reader.
+    fn lines(&self) -> String {
+        let tried = self.sequence[..self.tried].iter().enumerate();
+        let line = |(at, number): (usize, &u64)| {
+            let dead = if orders::fate(*number) == Fate::Dead { " dead" } else { "" };
+            let maybe = if at < self.acknowledged { "" } else { " maybe" };
+            format!("{}{dead}{maybe}\n", orders::id(*number))
+        };
+        tried.map(line).collect()
     }
 
     fn acknowledged(&self) -> std::collections::BTreeSet<u64> {
         self.sequence[..self.acknowledged].iter().copied().collect()
     }
-}
-
-/// `… messages appended to TOPIC`, said before any error; nothing is said if the host was gone
-/// before the first.
-fn appended(ended: &Ended) -> usize {
-    let said = |line: &str| line.split_once(" messages appended to ")?.0.trim().parse().ok();
-    ended.stderr.lines().find_map(said).unwrap_or(0)
 }

@@ -1,7 +1,8 @@
 //! A host that is killed and stopped: nothing lost, nothing handled again after its commit held.
 //!
 //! The real program on the embedded log: a child process that gets SIGKILL again and again while
-//! messages stream in, and SIGTERM under load. `MILLSTREAM_SOAK=1` kills it 200 times.
+//! messages stream in, and SIGTERM under load; and messages that are sent twice. `MILLSTREAM_SOAK=1`
+//! kills it 200 times.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -14,3 +15,4 @@ mod kills;
 mod order;
 mod orders;
 mod stop;
+mod twice;

@@ -10,10 +10,13 @@
 )]
 
 mod damage;
+mod failed_sync;
 mod full_disk;
 mod held_up;
 mod plugins;
+mod read_only;
 mod refused;
+mod stream;
 
 use std::path::Path;
 
@@ -97,11 +100,15 @@ fn fails(ended: &Ended, code: i32, folders: &[&Path], expected: &str) {
 
 /// A small disk; `None` only where it was said that there can be none.
 fn disk(mebibytes: u32) -> Option<Mounted> {
-    match Mounted::new(mebibytes) {
+    mounted(Mounted::new(mebibytes))
+}
+
+fn mounted<T>(disk: Result<T, String>) -> Option<T> {
+    match disk {
         Ok(disk) => Some(disk),
         Err(_) if std::env::var_os(WITHOUT_MOUNT).is_some() => None,
         Err(error) => panic!(
-            "a tmpfs cannot be mounted ({error}): run the tests as root, or leave out those that need \
+            "a disk cannot be mounted ({error}): run the tests as root, or leave out those that need \
              one with {WITHOUT_MOUNT}=1"
         ),
     }

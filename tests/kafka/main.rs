@@ -12,6 +12,7 @@ mod conformance;
 mod failures;
 mod host_crash;
 mod hosts;
+mod kills;
 mod order;
 mod security;
 mod twice;

@@ -29,6 +29,15 @@ pub struct Ended {
     pub stderr: String,
 }
 
+impl Ended {
+    /// How many messages `produce` said were appended, before any error; nothing is said if the host was gone
+    /// before the first.
+    pub fn appended(&self) -> usize {
+        let said = |line: &str| line.split_once(" messages appended to ")?.0.trim().parse().ok();
+        self.stderr.lines().find_map(said).unwrap_or(0)
+    }
+}
+
 impl Folder {
     /// A folder with this configuration.
     ///

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::failing_disk::FailingDisk;
 use crate::folder::Folder;
 use crate::waiting;
 
@@ -47,14 +48,23 @@ impl Host {
     }
 
     /// Starts a host with more arguments, whose log is in `log_dir`.
-    ///
-    /// # Panics
-    /// When it does not start at all.
     pub fn start_with(folder: &Folder, args: &[&str], log_dir: PathBuf) -> Self {
+        let mut command = folder.command(&["run"]);
+        command.args(args);
+        Self::spawn(folder, command, log_dir)
+    }
+
+    /// Starts a host on a disk that may fail.
+    pub fn start_on(folder: &Folder, disk: &FailingDisk) -> Self {
+        let mut command = folder.command(&["run"]);
+        disk.under(&mut command);
+        Self::spawn(folder, command, folder.log_dir())
+    }
+
+    fn spawn(folder: &Folder, mut command: Command, log_dir: PathBuf) -> Self {
         let log = folder.path().join("host.log");
         let file = || -> File { OpenOptions::new().create(true).append(true).open(&log).unwrap() };
-        let mut command = folder.command(&["run"]);
-        command.args(args).stdin(Stdio::null()).stdout(file()).stderr(file());
+        command.stdin(Stdio::null()).stdout(file()).stderr(file());
         command.env("MILLSTREAM_LOG", LOGS);
         let child = command.spawn().unwrap();
         let http = ureq::Agent::config_builder()
@@ -123,6 +133,11 @@ impl Host {
     /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The file with what it writes to stdout and stderr, for when it has ended.
+    pub fn log(&self) -> PathBuf {
+        self.log.clone()
     }
 
     /// What it has written to stdout and stderr, earlier hosts of the folder included.

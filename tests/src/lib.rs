@@ -6,11 +6,13 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "only tests use it: what is not as expected ends them"
 )]
 
 pub mod commits;
 pub mod draw;
+pub mod failing_disk;
 pub mod folder;
 pub mod host;
 pub mod host_crash;
@@ -20,5 +22,6 @@ pub mod key_order;
 pub mod mounted;
 pub mod neighbours;
 pub mod program;
+pub mod reader;
 pub mod topic;
 pub mod waiting;

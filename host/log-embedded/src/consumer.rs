@@ -192,6 +192,9 @@ impl Consumer for EmbeddedConsumer {
             if self.shared.is_closing() {
                 return Err(self.shared.closed());
             }
+            if let Some(broken) = self.shared.broken() {
+                return Err(broken);
+            }
             let step = if room.messages == 0 { Next::Wait } else { self.next_step(room)? };
             match step {
                 Next::Hand(batch) => return Ok(Event::Messages(batch)),

@@ -12,7 +12,8 @@
 //! crate writes it. The store's version marker is checked before.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::entries::{SEAL_KEY, Seal};
@@ -25,6 +26,9 @@ const TRAILER: &[u8; 4] = b"FJL\x03";
 /// How far the library's sequence number may be ahead of the seal's: other threads take a few.
 const SEQUENCE_AHEAD_MAX: u64 = 4096;
 
+/// How much is written again at a time.
+const AGAIN_BYTES: u64 = 1024 * 1024;
+
 /// What the journals hold.
 #[derive(Debug, Default)]
 pub(crate) struct Journals {
@@ -32,6 +36,8 @@ pub(crate) struct Journals {
     pub(crate) last: Option<u64>,
     /// The journals that end in something else than a complete write.
     pub(crate) torn: Vec<Torn>,
+    /// The parts of them that may be in memory only.
+    pub(crate) unsynced: Vec<Unsynced>,
 }
 
 /// A journal whose end is not a complete write.
@@ -54,6 +60,40 @@ impl Torn {
     }
 }
 
+/// Complete writes at the end of a journal of which nobody knows that they are on the disk.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unsynced {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// Where they stand.
+    pub(crate) range: Range<u64>,
+}
+
+impl Unsynced {
+    /// Writes them once more where they stand, and syncs.
+    ///
+    /// A sync alone is not enough. If one has failed before the process ended, the system keeps what it could
+    /// not write, takes it for written, and the next sync leaves it out: it could be read until the power is
+    /// cut, and what was written and acknowledged behind it would then stand behind a hole.
+    pub(crate) fn write_again(&self) -> io::Result<()> {
+        let mut file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+        let mut bytes = Vec::new();
+        let mut at = self.range.start;
+        while at < self.range.end {
+            bytes.clear();
+            file.seek(SeekFrom::Start(at))?;
+            let count = AGAIN_BYTES.min(self.range.end - at);
+            if (&mut file).take(count).read_to_end(&mut bytes)? as u64 != count {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            file.seek(SeekFrom::Start(at))?;
+            file.write_all(&bytes)?;
+            at += count;
+        }
+        file.sync_all()
+    }
+}
+
 /// Why journals cannot be trusted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JournalError {
@@ -63,8 +103,8 @@ pub(crate) enum JournalError {
     Damaged { path: PathBuf, at: u64, damage: Damage },
 }
 
-/// Reads all journals of the store in `folder`.
-pub(crate) fn inspect(folder: &Path) -> Result<Journals, JournalError> {
+/// Reads all journals of the store in `folder`, in which writes up to the number `synced` are on the disk.
+pub(crate) fn inspect(folder: &Path, synced: u64) -> Result<Journals, JournalError> {
     let io_error = |error| JournalError::Io { path: folder.to_owned(), error };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io_error)? {
@@ -92,18 +132,19 @@ pub(crate) fn inspect(folder: &Path) -> Result<Journals, JournalError> {
             return Err(JournalError::Damaged { path, at: 0, damage });
         }
         before = Some(id);
-        inspect_one(path, &mut journals)?;
+        inspect_one(path, synced, &mut journals)?;
     }
     Ok(journals)
 }
 
-fn inspect_one(path: PathBuf, journals: &mut Journals) -> Result<(), JournalError> {
+fn inspect_one(path: PathBuf, synced: u64, journals: &mut Journals) -> Result<(), JournalError> {
     let io_error = |error| JournalError::Io { path: path.clone(), error };
     let file = File::open(&path).map_err(io_error)?;
     let length = file.metadata().map_err(io_error)?.len();
     let mut source =
         Source { reader: BufReader::with_capacity(256 * 1024, file), at: 0, length, item: vec![] };
     let mut sequence = 0;
+    let mut unsynced: Option<Range<u64>> = None;
     loop {
         let at = source.at;
         match source.write() {
@@ -126,16 +167,21 @@ fn inspect_one(path: PathBuf, journals: &mut Journals) -> Result<(), JournalErro
                 }
                 journals.last = Some(number);
                 sequence = write.sequence;
+                if number > synced {
+                    unsynced.get_or_insert(at..at).end = source.at;
+                }
             }
             // The rest of the file is reserved space.
-            Ok(None) => return Ok(()),
+            Ok(None) => break,
             Err(ReadError::Io(error)) => return Err(io_error(error)),
             Err(ReadError::Damage(damage)) => {
-                journals.torn.push(Torn { path, at, damage });
-                return Ok(());
+                journals.torn.push(Torn { path: path.clone(), at, damage });
+                break;
             }
         }
     }
+    journals.unsynced.extend(unsynced.map(|range| Unsynced { path, range }));
+    Ok(())
 }
 
 struct Write {

@@ -88,10 +88,13 @@ impl Shared {
         LogError::Fatal(format!("the log in {} was closed", self.folder))
     }
 
-    /// The disk failed in a way that leaves open what is on it: nothing is written any more.
+    /// The disk failed in a way that leaves open what is on it: nothing is written any more. Consumers are
+    /// told, too: one that waits for messages would not learn that there can be none.
     pub(crate) fn break_down(&self, how: String) -> LogError {
         tracing::error!(folder = %self.folder, "{how}");
-        LogError::Fatal(self.broken.get_or_init(|| how).clone())
+        let broken = LogError::Fatal(self.broken.get_or_init(|| how).clone());
+        self.groups.wake_all();
+        broken
     }
 
     /// Why nothing is written any more, if so.

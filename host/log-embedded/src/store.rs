@@ -7,7 +7,8 @@
 //! What the library does when the disk fails it: the write that failed and all after it are refused
 //! (it calls itself poisoned), since what is on the disk is not known any more; only opening it
 //! again finds out. So a full disk is noticed before the write (`writer::space`), and what fails
-//! nevertheless is fatal.
+//! nevertheless is fatal. Opening it again must not believe that what can be read is on the disk: what no
+//! sync is known to have brought there is written again (`journal::Unsynced`).
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -112,7 +113,8 @@ impl Store {
             })?
             .ok_or_else(|| folder.damaged("the file `acknowledged` makes no sense"))?;
         let required = acknowledged.last().required();
-        let journals = journal::inspect(&folder.store()).map_err(|error| match error {
+        let synced = acknowledged.last().synced;
+        let journals = journal::inspect(&folder.store(), synced).map_err(|error| match error {
             JournalError::Io { path, error } => open_error(&path, error),
             damaged @ JournalError::Damaged { .. } => folder.damaged(damaged.to_string()),
         })?;
@@ -135,6 +137,9 @@ impl Store {
                 "cut off a write that was under way when the process ended"
             );
             torn.cut().map_err(|error| open_error(&torn.path, error))?;
+        }
+        for unsynced in &journals.unsynced {
+            unsynced.write_again().map_err(|error| open_error(&unsynced.path, error))?;
         }
         let store = Self::open_library(folder, options)?;
         let seal = store.seal()?;
