@@ -415,7 +415,11 @@ impl PartitionTask {
         if deadline.is_some() {
             // Draining, nothing new begins, but what is committed already is nobody else's; and the
             // commit is not put off.
-            return lane.filter(|_| self.committed_first());
+            let lane = lane.filter(|_| self.committed_first());
+            // A transaction that was answered at once has left a commit behind it that nothing else starts.
+            let under_way = self.committing.is_some() || !self.appending.is_empty();
+            let commit = self.commit_at.filter(|_| !under_way).map(|_| Instant::now());
+            return lane.into_iter().chain(commit).min();
         }
         let due = self.tiers.next_due().map(|due| {
             let wait = u64::try_from(due.saturating_sub(self.now())).unwrap_or(0);
