@@ -322,7 +322,9 @@ pub(crate) struct CommitJson {
     next: Offset,
     settled_above: Vec<(Offset, Offset)>,
     attempts: Vec<(Offset, u32)>,
+    #[serde(default)]
     owners: u32,
+    #[serde(default)]
     suspects: Vec<(Offset, u32)>,
 }
 

@@ -272,7 +272,10 @@ impl PartitionTask {
                     self.suspicion.asking = None;
                     self.has_right(right);
                 }
-                Some(message) = self.mailbox.recv(), if deadline.is_none() && self.takes_more() => match message {
+                Some(message) = self.mailbox.recv(), if deadline.is_none() => match message {
+                    ToPartition::Batch(batch) if batch.partition == self.partition => {
+                        self.on_source_batch(batch);
+                    }
                     ToPartition::Batch(batch) => self.on_batch(batch),
                     ToPartition::Ends(look, ends) => self.on_ends(look, &ends),
                 },
@@ -291,6 +294,7 @@ impl PartitionTask {
         if draining {
             self.put_named_back();
         } else {
+            self.take_held_back();
             self.take_due();
         }
         if !draining || self.committed_first() {
@@ -500,7 +504,8 @@ impl PartitionTask {
             abandoned = self.out_messages, drain = ?self.context.spec.drain,
             "the drain deadline has passed: handlers are cancelled, their messages stay uncommitted and come again"
         );
-        if !self.is_exactly_once() {
+        // The ledger is ahead of the log while a transaction is under way.
+        if !self.is_exactly_once() || self.appending.is_empty() {
             // One try: whoever waits for the partition has waited long enough.
             self.named_is_cancelled();
             self.sign_off();

@@ -87,6 +87,10 @@ fn decode_own(cluster_id: &str, partition: &Partition, next: Offset, text: &str)
         settled_above.push(start..at);
     }
     let attempts = take_counts(&mut left, next)?;
+    if left.is_empty() {
+        // Written before owners were counted.
+        return Some(Commit { next, settled_above, attempts, ..Commit::default() });
+    }
     let owners = u32::try_from(take(&mut left)?).ok()?;
     let suspects = take_counts(&mut left, next)?;
     left.is_empty().then_some(Commit { next, settled_above, attempts, owners, suspects })

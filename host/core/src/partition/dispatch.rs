@@ -101,6 +101,12 @@ impl PartitionTask {
                 }
                 continue;
             }
+            if let Some(died) = self.is_convicted(head) {
+                if let Some(item) = self.lanes.pop(lane) {
+                    self.bury_convicted(item, died);
+                }
+                continue;
+            }
             let decision = match &head.key {
                 Some(key) => self.claims.decide(key, head.holder(), lane),
                 None => Decision::Attempt,

@@ -67,6 +67,7 @@ impl PartitionTask {
         self.out -= 1;
         self.out_messages -= batch.len();
         self.named_is_back();
+        self.is_active();
         let mut attempts = 0u32;
         let mut items = batch.into_iter().peekable();
         while let Some(first) = items.peek() {
@@ -234,6 +235,7 @@ impl PartitionTask {
     /// Whether the outbox is worth a request, or nothing else is about to come into it.
     fn may_append(&self) -> bool {
         !self.lanes.any_ready()
+            || self.suspicion.is_alone()
             || self.outbox.len() >= APPEND_MESSAGES
             || self.output_bytes >= APPEND_BYTES
             || Instant::now() >= self.append_at
@@ -248,6 +250,7 @@ impl PartitionTask {
 
     pub(super) fn on_acknowledged(&mut self, acknowledged: Acknowledged) {
         self.standstill.appended = Instant::now();
+        self.is_active();
         let now = self.now();
         let Acknowledged { settled, copies, output_bytes, committed } = acknowledged;
         self.output_bytes -= output_bytes;

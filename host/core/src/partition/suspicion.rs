@@ -21,6 +21,7 @@
 //! Whoever loses a partition without dying (its session expired) is counted too. A message is therefore not named by
 //! one such loss alone: see [`DeadLetterSpec::after_host_crashes`].
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 use crate::in_hand::{InHand, ReadFrom};
 use crate::lane::LaneId;
 use crate::ledger::Ledger;
+use crate::log::Batch;
 use crate::message::Offset;
 use crate::outcome::{Fault, FaultKind, Outcome};
 use crate::pipeline_spec::{DeadLetterSpec, Delivery, PipelineSpec};
@@ -74,7 +76,7 @@ pub(super) struct Suspicion {
     /// Where the source ended when the partition was taken over.
     high: Offset,
     begun: Instant,
-    /// When a message was given to a worker last.
+    /// When something happened to a message last.
     active: Instant,
     /// Messages that were decided (handled, put off, dropped) since then, those that the log has
     /// acknowledged, and those that are committed.
@@ -82,6 +84,8 @@ pub(super) struct Suspicion {
     settled: u64,
     committed: u64,
     named: Option<Named>,
+    /// Messages of the source that come after those in hand; the in-flight budget bounds them.
+    held_back: VecDeque<Batch>,
     right: Option<OwnedSemaphorePermit>,
     /// Waits for the right.
     pub(super) asking: Option<BoxFuture<'static, OwnedSemaphorePermit>>,
@@ -110,6 +114,7 @@ impl Suspicion {
             settled: 0,
             committed: 0,
             named: None,
+            held_back: VecDeque::new(),
             right: None,
             asking: None,
         }
@@ -200,11 +205,19 @@ impl PartitionTask {
         self.suspicion.active = Instant::now();
     }
 
-    /// Whether more of the source may come in: what is in hand is handled alone first, since the dead owner may
+    /// Messages of the source came in. What is in hand is handled alone before them, since the dead owner may
     /// have had it in hand.
-    pub(super) fn takes_more(&self) -> bool {
-        let suspicion = &self.suspicion;
-        suspicion.stage != Stage::Alone || suspicion.right.is_none() || self.is_quiet()
+    pub(super) fn on_source_batch(&mut self, batch: Batch) {
+        self.suspicion.held_back.push_back(batch);
+        self.take_held_back();
+    }
+
+    pub(super) fn take_held_back(&mut self) {
+        while (!self.suspicion.is_alone() || self.suspicion.right.is_none() || self.is_quiet())
+            && let Some(batch) = self.suspicion.held_back.pop_front()
+        {
+            self.on_batch(batch);
+        }
     }
 
     /// Whether nothing is in hand that could be handled now.
@@ -223,9 +236,15 @@ impl PartitionTask {
         self.share.is_paused() && self.source.position() < self.suspicion.high
     }
 
+    /// Whether a lane waits for anything but a turn: for time, mostly, after a `pause`.
+    fn has_waiting_lanes(&self) -> bool {
+        self.lanes.waiting() > self.turn_waits.len()
+    }
+
     /// When the right goes to another partition, which may have to handle something before this one can.
     fn gives_right_on(&self) -> Option<Instant> {
-        let waits = self.suspicion.right.is_some() && self.is_quiet() && self.is_kept_out();
+        let waits = self.is_kept_out() || self.has_waiting_lanes();
+        let waits = self.suspicion.right.is_some() && self.is_quiet() && waits;
         waits.then(|| self.suspicion.active + KEPT_OUT)
     }
 
@@ -234,9 +253,10 @@ impl PartitionTask {
         if self.suspicion.stage == Stage::Trusted {
             return None;
         }
-        let trusted = self.is_quiet().then_some(self.suspicion.active + NOTHING_LEFT);
+        let trusted = self.is_quiet().then(|| self.suspicion.active + NOTHING_LEFT);
         // What is past waits for a commit, whose answer wakes.
-        self.gives_right_on().or(trusted).filter(|at| *at > Instant::now())
+        let now = Instant::now();
+        [self.gives_right_on(), trusted].into_iter().flatten().filter(|at| *at > now).min()
     }
 
     /// Gives the next message to a worker, alone, once the commit names it.
@@ -274,27 +294,38 @@ impl PartitionTask {
         self.is_active();
     }
 
+    /// How many hosts have died of this message, if that is enough.
+    pub(super) fn is_convicted(&self, item: &InHand) -> Option<u32> {
+        let died = match item.read_from {
+            ReadFrom::Source => self.source.hosts_died_of(item.message.offset),
+            ReadFrom::Tier { tier, offset } => {
+                self.tiers.all().get(tier)?.ledger.hosts_died_of(offset)
+            }
+        };
+        let after = self.context.spec.dead_letter.after_host_crashes?;
+        let enough = after.saturating_sub(DeadLetterSpec::UNNAMED_HOST_CRASHES).max(1);
+        (died >= enough).then_some(died)
+    }
+
+    /// Makes a dead letter of a message that kills its host.
+    pub(super) fn bury_convicted(&mut self, item: InHand, died: u32) {
+        let reason = format!(
+            "{died} hosts died while they handled this message and nothing else of the partition, after others had died here; see why before it is redriven"
+        );
+        tracing::error!(
+            pipeline = %self.context.spec.name, partition = %self.partition,
+            offset = item.message.offset, hosts = died,
+            "a message that kills its host becomes a dead letter"
+        );
+        let fault = Fault { kind: FaultKind::HostCrash, reason, backtrace: None };
+        self.fail_for_good(item, &Outcome::Fault(fault));
+    }
+
     fn handle_alone(&mut self, lane: LaneId, item: InHand) {
         let (place, source_offset) = (item.read_from, item.message.offset);
         let Some((ledger, offset)) = self.ledger_of(place, source_offset) else { return };
         let died = ledger.hosts_died_of(offset);
-        let after = self.context.spec.dead_letter.after_host_crashes;
-        let named_max = after.map(|n| n.saturating_sub(DeadLetterSpec::UNNAMED_HOST_CRASHES));
-        if named_max.is_some_and(|most| died >= most) {
-            let reason = format!(
-                "{died} hosts died while they handled this message and nothing else of the partition, after others had died here; see why before it is redriven"
-            );
-            tracing::error!(
-                pipeline = %self.context.spec.name, partition = %self.partition, offset = source_offset, hosts = died,
-                "a message that kills its host becomes a dead letter"
-            );
-            let fault = Fault { kind: FaultKind::HostCrash, reason, backtrace: None };
-            self.lanes.hand_back(lane, Vec::new());
-            return self.fail_for_good(item, &Outcome::Fault(fault));
-        }
-        if let Some((ledger, offset)) = self.ledger_of(place, source_offset) {
-            ledger.suspect(offset, died.saturating_add(1));
-        }
+        ledger.suspect(offset, died.saturating_add(1));
         let item = Some((lane, item));
         self.suspicion.named = Some(Named { place, source_offset, item, acknowledged: false });
         self.commit_now();
@@ -352,10 +383,14 @@ impl PartitionTask {
         let handled = usize::try_from(suspicion.decided).unwrap_or(usize::MAX);
         let nothing_left = || {
             self.is_quiet()
+                && !self.has_waiting_lanes()
+                && suspicion.held_back.is_empty()
+                && self.mailbox.is_empty()
                 && (self.source.position() >= suspicion.high
                     || (!self.is_kept_out() && suspicion.active.elapsed() >= NOTHING_LEFT))
         };
         let over = match suspicion.stage {
+            _ if self.signed_off => return,
             Stage::Trusted => return,
             Stage::Careful => {
                 let enough = handled >= self.context.spec.in_flight_messages
@@ -381,7 +416,7 @@ impl PartitionTask {
         }
         tracing::info!(
             pipeline = %self.context.spec.name, partition = %self.partition, handled,
-            "the partition is trusted again: no host died of what its dead owners had in hand"
+            "the partition is trusted again: this host lives after what may have killed the last ones, if it was a message"
         );
         let suspicion = &mut self.suspicion;
         (suspicion.stage, suspicion.owners) = (Stage::Trusted, 1);
