@@ -320,5 +320,11 @@ impl<'a> In<'a> {
     }
 }
 
+/// The value of these bytes, from the version on, with the checksum that belongs to them.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn sealed(key: &[u8], bytes: &[u8]) -> Vec<u8> {
+    Out(bytes.to_vec()).sealed(key)
+}
+
 #[cfg(test)]
 mod tests;

@@ -351,5 +351,14 @@ impl Fields<'_> {
     }
 }
 
+/// The value with these bytes behind its checksum, and the checksum that belongs to them.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn sealed(key: &[u8], bytes: &[u8]) -> Vec<u8> {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(key);
+    crc.update(bytes);
+    [&[VERSION], crc.finalize().to_le_bytes().as_slice(), bytes].concat()
+}
+
 #[cfg(test)]
 mod tests;

@@ -149,3 +149,17 @@ fn messages_are_slices_of_the_stored_batch() {
     let inside = batch.value.as_ptr_range().contains(&value.as_ptr());
     assert!(inside, "the value was copied");
 }
+
+// Found by fuzzing: sums of such numbers overflow.
+#[test]
+fn offsets_and_bytes_beyond_every_log_are_damage() {
+    let (_, batch) = stored(&[sized(1)], 5);
+    let opens = |last, bytes_to| {
+        let key = BatchKey { topic: 3, partition: 7, last, timestamp_max: 0, bytes_to }.encode();
+        StoredBatch::verified(&key, sealed(&key, &batch.value[5..]).into())
+    };
+    assert!(opens(POSITION_MAX, POSITION_MAX).is_ok());
+    for (last, bytes_to) in [(u64::MAX, 1000), (POSITION_MAX + 1, 1000), (5, u64::MAX)] {
+        assert!(opens(last, bytes_to).is_err(), "offset {last}, {bytes_to} bytes");
+    }
+}
