@@ -48,7 +48,7 @@ impl InHand {
     /// A message of the source, never tried.
     pub fn of_source(message: Message, attempts_made: u32) -> Self {
         let context = AttemptContext {
-            attempt: attempts_made + 1,
+            attempt: attempts_made.saturating_add(1),
             turn: message.offset,
             timestamp: message.timestamp,
         };
