@@ -7,6 +7,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millstream/target
 MILLSTREAM := $(CARGO_TARGET_DIR)/debug/millstream
 SEEDS ?= 2000
+SECONDS ?= 60
 
 .PHONY: help
 help: ## Show this list
@@ -39,6 +40,10 @@ soak: ## Long forms: 200 kills of a host under load and 100 on Kafka, the simula
 	MILLSTREAM_SOAK=1 cargo test --workspace --test crash -- --nocapture
 	cargo run --quiet -p millstream-sim -- --seeds 10000
 	MILLSTREAM_SOAK=1 cargo test --workspace --test kafka -- --nocapture --test-threads 1 kills hosts failures changes
+
+.PHONY: fuzz
+fuzz: ## Bytes of strangers against all that reads them: make fuzz SECONDS=600, or make fuzz TARGETS="headers stored"
+	fuzz/run $(SECONDS) $(TARGETS)
 
 .PHONY: bench
 bench: prepare ## Measure against named baselines, as ratios; results go to bench/README.md by hand

@@ -48,7 +48,7 @@ impl InHand {
     /// A message of the source, never tried.
     pub fn of_source(message: Message, attempts_made: u32) -> Self {
         let context = AttemptContext {
-            attempt: attempts_made + 1,
+            attempt: attempts_made.saturating_add(1),
             turn: message.offset,
             timestamp: message.timestamp,
         };
@@ -70,5 +70,26 @@ impl InHand {
     /// How it asks for its idempotency key.
     pub fn holder(&self) -> Holder {
         Holder { turn: self.context.turn, read_from: self.read_from }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Found by fuzzing: the count stands in commit metadata, which strangers may have written.
+    #[test]
+    fn a_count_of_attempts_that_cannot_grow_is_not_forgotten() {
+        let message = Message {
+            topic: "orders".into(),
+            partition: 0,
+            offset: 7,
+            timestamp: 0,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        };
+        let attempt = |made| InHand::of_source(message.clone(), made).context.attempt;
+        assert_eq!((attempt(0), attempt(3), attempt(u32::MAX)), (1, 4, u32::MAX));
     }
 }

@@ -11,7 +11,7 @@ use millstream_core::idempotency::{Mark, Scope};
 use millstream_core::log::{Commit, TopicSpec};
 use millstream_core::message::{EpochMs, Offset};
 
-use crate::record_batch::Damage;
+use crate::record_batch::{Damage, position};
 
 /// The largest encoded commit. Ranges take 16 bytes each, attempts and suspects 12.
 pub(crate) const COMMIT_BYTES_MAX: usize = 1024 * 1024;
@@ -142,10 +142,10 @@ impl StartEntry {
     pub(crate) fn decode(key: &[u8], bytes: &[u8]) -> Result<Self, Damage> {
         let mut fields = In::opened(key, bytes)?;
         let entry = Self {
-            start: fields.u64()?,
-            end: fields.u64()?,
-            bytes_to: fields.u64()?,
-            bytes_before: fields.u64()?,
+            start: position(fields.u64()?)?,
+            end: position(fields.u64()?)?,
+            bytes_to: position(fields.u64()?)?,
+            bytes_before: position(fields.u64()?)?,
         };
         fields.end()?;
         Ok(entry)
@@ -331,6 +331,12 @@ impl<'a> In<'a> {
     fn end(self) -> Result<(), Damage> {
         if self.0.is_empty() { Ok(()) } else { Err(Damage("bytes are left over".to_owned())) }
     }
+}
+
+/// The value of these bytes, from the version on, with the checksum that belongs to them.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn sealed(key: &[u8], bytes: &[u8]) -> Vec<u8> {
+    Out(bytes.to_vec()).sealed(key)
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ mod background;
 mod consumer;
 mod entries;
 mod folder;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod groups;
 mod journal;
 mod locks;

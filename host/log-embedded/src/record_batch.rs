@@ -26,6 +26,8 @@ use millstream_core::message::{EpochMs, Header, Message, Offset, Partition, Reco
 pub(crate) const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// A batch is closed at this many records.
 pub(crate) const BATCH_RECORDS_MAX: u32 = 1024;
+/// No log comes to such an offset, nor to so many bytes: what says so is damage. Sums of two cannot overflow.
+pub(crate) const POSITION_MAX: u64 = i64::MAX as u64;
 /// The length of an encoded [`BatchKey`].
 pub(crate) const KEY_BYTES: usize = 32;
 
@@ -98,11 +100,19 @@ impl BatchKey {
         Ok(Self {
             topic: u32::from_be_bytes([*t0, *t1, *t2, *t3]),
             partition: u32::from_be_bytes([*p0, *p1, *p2, *p3]),
-            last: u64::from_be_bytes([*l0, *l1, *l2, *l3, *l4, *l5, *l6, *l7]),
+            last: position(u64::from_be_bytes([*l0, *l1, *l2, *l3, *l4, *l5, *l6, *l7]))?,
             timestamp_max: i64::from_be_bytes([*m0, *m1, *m2, *m3, *m4, *m5, *m6, *m7]),
-            bytes_to: u64::from_be_bytes(*bytes_to),
+            bytes_to: position(u64::from_be_bytes(*bytes_to))?,
         })
     }
+}
+
+/// An offset, or a count of a partition's bytes, that was read.
+pub(crate) fn position(read: u64) -> Result<u64, Damage> {
+    if read > POSITION_MAX {
+        return Err(Damage::new(format!("it says {read}, where no log comes to")));
+    }
+    Ok(read)
 }
 
 /// The bytes a record takes in a batch.
@@ -349,6 +359,15 @@ impl Fields<'_> {
     fn i64(&mut self) -> Result<i64, Damage> {
         self.array().map(i64::from_le_bytes)
     }
+}
+
+/// The value with these bytes behind its checksum, and the checksum that belongs to them.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn sealed(key: &[u8], bytes: &[u8]) -> Vec<u8> {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(key);
+    crc.update(bytes);
+    [&[VERSION], crc.finalize().to_le_bytes().as_slice(), bytes].concat()
 }
 
 #[cfg(test)]

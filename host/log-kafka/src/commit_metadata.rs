@@ -149,6 +149,20 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
+/// The text whose body is `body`, with what stands around it.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn sealed(cluster_id: &str, partition: &Partition, body: &[u8]) -> String {
+    let sum = checksum(cluster_id, partition, body).to_be_bytes();
+    format!("{PREFIX}{}", STANDARD_NO_PAD.encode([sum.as_slice(), body].concat()))
+}
+
+/// The other way.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn body(text: &str) -> Option<Vec<u8>> {
+    let bytes = STANDARD_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
+    Some(bytes.split_first_chunk::<4>()?.1.to_vec())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -20,6 +20,8 @@ mod committer;
 mod consumer;
 mod deliveries;
 mod errors;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod log;
 mod member;
 mod options;

@@ -18,6 +18,8 @@
 //! Limit: a sweep looks at [`SWEEP_STEP`] marks at a time.
 
 mod entries;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod sweep;
 
 use std::collections::HashMap;

@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::record_batch::POSITION_MAX;
 
 fn commit() -> impl Strategy<Value = Commit> {
     let ranges = vec((any::<u64>(), any::<u64>()).prop_map(|(start, end)| start..end), 0..6);
@@ -90,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn starts_and_seals_come_back_as_they_were_or_not_at_all(a in any::<u64>(), b in any::<u64>(), c in any::<u64>(), d in any::<u64>(), change in 1..=255_u8) {
+    fn starts_and_seals_come_back_as_they_were_or_not_at_all(a in 0..=POSITION_MAX, b in 0..=POSITION_MAX, c in 0..=POSITION_MAX, d in 0..=POSITION_MAX, change in 1..=255_u8) {
         let key = start_key(1, 2);
         let start = StartEntry { start: a, end: b, bytes_to: c, bytes_before: d };
         let value = start.encode(&key);
@@ -131,4 +132,17 @@ fn keys_of_different_marks_and_commits_differ() {
     ];
     let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
     assert_eq!(distinct.len(), keys.len());
+}
+
+// The next message would get an offset that is there already: the writer counts on from the end.
+#[test]
+fn a_start_beyond_every_log_is_damage() {
+    let key = start_key(1, 2);
+    let opens = |start: StartEntry| StartEntry::decode(&key, &start.encode(&key)).is_ok();
+    let beyond = POSITION_MAX + 1;
+    assert!(opens(StartEntry { end: POSITION_MAX, ..StartEntry::default() }));
+    assert!(!opens(StartEntry { start: beyond, ..StartEntry::default() }));
+    assert!(!opens(StartEntry { end: beyond, ..StartEntry::default() }));
+    assert!(!opens(StartEntry { bytes_to: beyond, ..StartEntry::default() }));
+    assert!(!opens(StartEntry { bytes_before: beyond, ..StartEntry::default() }));
 }
