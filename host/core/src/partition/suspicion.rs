@@ -274,13 +274,14 @@ impl PartitionTask {
             }
             return;
         }
+        // What came before is in the log; it may have been made a dead letter on the way to this one.
+        if self.out > 0 || !self.outbox.is_empty() || !self.appending.is_empty() {
+            return;
+        }
         if let Some(named) = &mut self.suspicion.named {
             if let Some(item) = named.item.take_if(|_| named.acknowledged) {
                 self.give_to_worker(vec![item]);
             }
-            return;
-        }
-        if self.out > 0 || !self.outbox.is_empty() || !self.appending.is_empty() {
             return;
         }
         if let Some((lane, item)) = self.form_batch(1).pop() {
