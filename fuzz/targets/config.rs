@@ -7,13 +7,9 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use millstream::config;
 
-/// In memory where that can be had, one for each process: an input is written many times a second.
+/// One for each process. `fuzz/run` has it in memory: it is written with every input.
 static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
-    let memory = PathBuf::from("/dev/shm");
-    let folder = if memory.is_dir() { memory } else { std::env::temp_dir() };
-    let folder = folder.join(format!("millstream-fuzz-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    folder.join("millstream.toml")
+    std::env::temp_dir().join(format!("millstream-fuzz-{}.toml", std::process::id()))
 });
 
 /// What stands for every `${…}`; it could be a secret.
