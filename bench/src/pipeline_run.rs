@@ -134,7 +134,7 @@ fn spec(setup: &PipelineSetup) -> anyhow::Result<PipelineSpec> {
         dead_letter: DeadLetterSpec {
             topic: template("{topic}.dlq", false)?,
             retention: Some(Duration::from_secs(14 * 24 * 3600)),
-            after_host_crashes: Some(4),
+            after_host_crashes: None,
         },
         idempotency: setup.idempotency.then(|| IdempotencySpec {
             key: KeySource::Header("traceparent".to_owned()),

@@ -10,7 +10,6 @@ use millstream_tests::host_crash::{self, KILLER};
 
 const MESSAGES: usize = 400;
 const KILLER_AT: usize = 250;
-/// The default.
 const AFTER: usize = 4;
 
 #[test]
@@ -38,6 +37,7 @@ plugin = "hostile.wasm"
 outputs = {{ default = "done" }}
 delivery = "{delivery}"
 limits = {{ time = "5m" }}
+dead_letter = {{ after_host_crashes = {AFTER} }}
 "#
     ));
     folder.plugin("hostile.wasm", &guest("hostile"));

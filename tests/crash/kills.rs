@@ -42,8 +42,7 @@ fn twenty_kills_lose_nothing_and_repeat_only_what_was_not_committed_at_least_onc
     killed_and_killed_again(Promise::AtLeastOnce, "at_least_once");
 }
 
-// Slow appends and frequent commits: a commit that came too early is there when the kill comes. No message is
-// to blame for the kills: looked for, everything would be handled one at a time.
+// Slow appends and frequent commits: a commit that came too early is there when the kill comes.
 fn config(delivery: &str) -> String {
     format!(
         r#"
@@ -60,7 +59,6 @@ outputs = {{ default = "orders.priced" }}
 delivery = "{delivery}"
 commit = {{ interval = "10ms" }}
 retry = {{ delays = {DELAYS:?} }}
-dead_letter = {{ after_host_crashes = 0 }}
 idempotency = {{ key = "json:/order_id", ttl = "1h" }}
 "#
     )

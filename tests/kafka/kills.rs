@@ -59,8 +59,7 @@ fn killed_and_killed_again(delivery: &str) -> Sums {
     let client = "\"session.timeout.ms\" = 2000, \"heartbeat.interval.ms\" = 300";
     let more = format!(
         "delivery = \"{delivery}\"\ncommit = {{ interval = \"20ms\" }}\n\
-         retry = {{ delays = [\"50ms\", \"100ms\", \"200ms\"] }}\n\
-         dead_letter = {{ after_host_crashes = 0 }}"
+         retry = {{ delays = [\"50ms\", \"100ms\", \"200ms\"] }}"
     );
     let pipeline = Pipeline::new(cluster(), "hostile", client, &more);
     let start = |index: usize| Host::start(&pipeline.folders[index]);

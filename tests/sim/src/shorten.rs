@@ -4,7 +4,7 @@
 //! Greedy: whatever can be left out (messages, troubles, hosts, faults) is left out for as long as the same promise is
 //! broken. What is left is another history than the seed's, but a real one.
 //!
-//! Limit: [`RUNS_MAX`] simulations.
+//! Limit: `RUNS_MAX` simulations.
 
 use millstream_log_simulated::Faults;
 

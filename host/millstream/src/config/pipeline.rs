@@ -28,9 +28,6 @@ use crate::finding::{Code, Finding};
 
 /// Most delays of a pipeline: each different one is a topic with the source's partitions.
 const DELAYS_MAX: usize = 64;
-/// With so many hosts a message must have died: two that show that something is wrong, and two that died of it
-/// alone. One could be chance.
-const AFTER_HOST_CRASHES: u32 = 4;
 /// Shortest wait after a `pause` failure.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Most instances if nothing is said: a large machine should not give all its memory to one plugin.
@@ -361,13 +358,11 @@ fn dead_letter(
 }
 
 fn after_host_crashes(checker: &mut Checker<'_>, path: &str, raw: Option<u32>) -> Option<u32> {
-    if raw == Some(0) {
-        return None;
-    }
+    let count = raw.filter(|count| *count > 0)?;
     let count = checker.count(
         path,
-        raw,
-        AFTER_HOST_CRASHES,
+        Some(count),
+        count,
         Bounds {
             min: (DeadLetterSpec::UNNAMED_HOST_CRASHES + 1, "3"),
             max: (100, "100"),

@@ -189,7 +189,7 @@ pub(crate) struct RawDeadLetter {
     pub topic: Option<String>,
     /// How long dead letters are kept. Default `14d`; `forever` keeps them.
     pub retention: Option<String>,
-    /// A message with which so many hosts died becomes a dead letter. Default 4; 0 for never.
+    /// A message with which so many hosts died becomes a dead letter. Default 0: never.
     pub after_host_crashes: Option<u32>,
 }
 

@@ -89,10 +89,10 @@ fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
     let dead = spec.topics.iter().map(|t| spec.dead_letter.topic.topic(t, &spec.group, None));
     let dead = dead.map(|t| t.to_string()).collect::<Vec<_>>().join(", ");
     let crashes = match spec.dead_letter.after_host_crashes {
-        Some(crashes) => format!("also after {crashes} crashes of a host"),
-        None => "never for crashes of a host".to_owned(),
+        Some(crashes) => format!(", also after {crashes} crashes of a host"),
+        None => String::new(),
     };
-    line(out, "dead letters", &format!("{dead}, kept {kept}, {crashes}"));
+    line(out, "dead letters", &format!("{dead}, kept {kept}{crashes}"));
     line(out, "idempotency", &idempotency(spec));
     let bytes = size(spec.in_flight_bytes);
     line(out, "in flight", &format!("{} messages, {bytes}", spec.in_flight_messages));
