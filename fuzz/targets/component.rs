@@ -1,6 +1,7 @@
 //! A plugin's file: loaded, or refused with what is wrong; never executed here.
 #![no_main]
 
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
@@ -12,7 +13,12 @@ static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
         .expect("a sandbox")
 });
 
+/// Where `fuzz/run` finds the input of a process that is gone.
+static LAST: LazyLock<PathBuf> = LazyLock::new(|| std::env::temp_dir().join("last-input"));
+
 fuzz_target!(|bytes: &[u8]| {
+    // A stack that overflows ends the process before libFuzzer could keep the input.
+    std::fs::write(&*LAST, bytes).expect("a file");
     let source = || PluginSource::Bytes { name: "fuzzed".to_owned(), bytes: bytes.to_vec() };
     let checked = SANDBOX.check(source(), &PluginOptions::new("fuzz"));
     let fit = checked.is_ok_and(|report| report.differences.is_empty());

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use wasmparser::{BinaryReader, ComponentName, ComponentNameSectionReader, Parser, Payload};
 
+use crate::component_type;
+
 /// The largest plugin taken. A Python plugin has 18 MiB, a Rust one some tens of KiB.
 pub const PLUGIN_BYTES_MAX: u64 = 128 << 20;
 
@@ -117,7 +119,7 @@ pub(crate) fn recognise(bytes: Vec<u8>) -> Result<PluginBytes, String> {
     if !Parser::is_core_wasm(&bytes) {
         return Err(not_wasm(&bytes));
     }
-    if !has_component_type(&bytes)? {
+    if !component_type::is_there(&bytes)? {
         return Err("it is a core module without its component type: build it with the \
                     Millstream SDK or wit-bindgen, or for the target wasm32-wasip2"
             .to_owned());
@@ -149,19 +151,6 @@ fn not_wasm(bytes: &[u8]) -> String {
         "it is not WebAssembly: it begins with {found}where 00 61 73 6d is expected; name the \
          .wasm file that the build made"
     )
-}
-
-fn has_component_type(module: &[u8]) -> Result<bool, String> {
-    for payload in Parser::new(0).parse_all(module) {
-        match payload {
-            Ok(Payload::CustomSection(section)) if section.name().starts_with("component-type") => {
-                return Ok(true);
-            }
-            Ok(_) => {}
-            Err(error) => return Err(format!("it is damaged: {error}; build or copy it again")),
-        }
-    }
-    Ok(false)
 }
 
 /// What a component tells about itself.

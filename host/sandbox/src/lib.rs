@@ -18,6 +18,7 @@ mod bounded_text;
 mod capabilities;
 mod compiled_cache;
 mod component;
+mod component_type;
 mod conduct;
 mod contract;
 mod fault;
