@@ -31,6 +31,10 @@ mod sandbox_cost;
 mod store_loop;
 mod throughput;
 
+/// As in the program: it is a third of the figures.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Measures Millstream beside named baselines.
 #[derive(Debug, Parser)]
 struct Args {

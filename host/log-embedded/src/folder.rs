@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::manifest;
 use crate::options::OpenError;
 
-/// The version this program writes, and the newest it reads.
-const VERSION: u64 = 1;
+/// The version this program writes, and the only one it reads: what wrote version 1 was never released.
+const VERSION: u64 = 2;
 const KIND: &str = "millstream-embedded-log";
 const LOCK_FILE: &str = "host.lock";
 const FORMAT_FILE: &str = "format";
@@ -151,14 +152,15 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(open_error(&path, error)),
         };
-        let newer = serde_json::from_slice::<AnyVersion>(&text)
+        let other = serde_json::from_slice::<AnyVersion>(&text)
             .ok()
-            .filter(|any| any.format == KIND && any.version > VERSION);
-        if let Some(newer) = newer {
-            return Err(OpenError::NewerFormat {
-                folder: self.path.clone(),
-                found: newer.version,
-                known: VERSION,
+            .filter(|any| any.format == KIND && any.version != VERSION);
+        if let Some(AnyVersion { version: found, .. }) = other {
+            let (folder, known) = (self.path.clone(), VERSION);
+            return Err(if found > VERSION {
+                OpenError::NewerFormat { folder, found, known }
+            } else {
+                OpenError::OlderFormat { folder, found, known }
             });
         }
         let format: Format = serde_json::from_slice(&text)
@@ -234,9 +236,8 @@ impl Folder {
             }
         }
         for keyspace in &format.keyspaces {
-            let current = store.join("keyspaces").join(keyspace).join("current");
-            if !current.is_file() {
-                return Err(self.damaged(format!("{} is missing", current.display())));
+            if let Some(damage) = manifest::damage(&store.join("keyspaces").join(keyspace)) {
+                return Err(self.damaged(damage));
             }
         }
         Ok(())

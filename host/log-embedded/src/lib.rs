@@ -30,6 +30,7 @@ mod groups;
 mod journal;
 mod locks;
 mod log;
+mod manifest;
 mod options;
 mod partitioner;
 mod queue;

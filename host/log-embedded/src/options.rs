@@ -106,6 +106,20 @@ pub enum OpenError {
         /// Ours.
         known: u64,
     },
+    /// The folder was written by a version that was never released.
+    #[error(
+        "{folder} has format version {found}, and this program knows version {known} only: finish \
+         with the program that wrote it, or begin with another folder",
+        folder = folder.display()
+    )]
+    OlderFormat {
+        /// The folder.
+        folder: PathBuf,
+        /// Its version.
+        found: u64,
+        /// Ours.
+        known: u64,
+    },
     /// The folder cannot be written.
     #[error(
         "{path} cannot be written ({error}): the log needs a folder it may write; check its owner \

@@ -33,6 +33,10 @@ const BLOB_BYTES_MIN: u32 = 4 * 1024;
 const SEALED_MEMTABLES_MAX: usize = 2;
 /// The library stops writers at 30, for as long as merging takes.
 const L0_RUNS_MAX: usize = 24;
+/// Threads of the library that write and merge tables. With two, the first, which is kept free for writing, spins
+/// for as long as the second merges and another merge is queued (fjall 3.1, `worker_tick`); with one, merging would
+/// hold up writing.
+const WORKERS: usize = 4;
 
 /// The open store. Dropping the last reference closes it and gives the folder up.
 pub(crate) struct Store {
@@ -194,6 +198,7 @@ impl Store {
                 .cache_size(options.cache_bytes)
                 .journal_compression(fjall::CompressionType::None)
                 .max_journaling_size(JOURNAL_BYTES_MAX)
+                .worker_threads(WORKERS)
                 .open()?;
             let fresh = db.keyspace_count() == 0;
             let complete = KEYSPACES.iter().all(|name| db.keyspace_exists(name));

@@ -43,6 +43,8 @@ const CACHE_BYTES: u64 = 32 << 20;
 /// Writes in memory, in each of two buffers as a rule.
 const BUFFER_BYTES: u64 = 16 << 20;
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+/// Threads of the library. With two, one of them spins while the other merges tables (fjall 3.1, `worker_tick`).
+const WORKERS: usize = 4;
 
 /// Why a copy cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +124,7 @@ fn open(folder: &Path) -> Result<Store, Unopened> {
         let db = Database::builder(folder)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
+            .worker_threads(WORKERS)
             .open()?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(BUFFER_BYTES);
         let (scopes, marks) = (db.keyspace("scopes", options)?, db.keyspace("marks", options)?);

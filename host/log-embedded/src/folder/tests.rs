@@ -5,7 +5,11 @@ fn made(path: &Path) {
     folder.begin("id").unwrap();
     std::fs::create_dir_all(folder.store().join("keyspaces/0")).unwrap();
     std::fs::write(folder.store().join("version"), STORE_VERSION).unwrap();
-    std::fs::write(folder.store().join("keyspaces/0/current"), "x").unwrap();
+    let keyspace = folder.store().join("keyspaces/0");
+    std::fs::write(keyspace.join("v7"), "tables").unwrap();
+    let checksum = xxhash_rust::xxh3::xxh3_128(b"tables").to_le_bytes();
+    let current = [7_u64.to_le_bytes().as_slice(), checksum.as_slice(), &[0]].concat();
+    std::fs::write(keyspace.join("current"), current).unwrap();
     folder.ready("id", vec!["0".to_owned()]).unwrap();
 }
 
@@ -43,14 +47,20 @@ fn a_file_in_place_of_the_folder_is_refused() {
 }
 
 #[test]
-fn a_newer_format_is_refused() {
+fn another_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     made(dir.path());
     let path = dir.path().join("format");
-    let text = format!(r#"{{"format":"{KIND}","version":2,"what_we_do_not_know":true}}"#);
-    std::fs::write(path, text).unwrap();
-    let error = Folder::own(dir.path()).unwrap().format().unwrap_err();
-    assert!(matches!(error, OpenError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+    let folder = Folder::own(dir.path()).unwrap();
+    let found = |version| {
+        let text = format!(r#"{{"format":"{KIND}","version":{version},"what_we_do_not_know":1}}"#);
+        std::fs::write(&path, text).unwrap();
+        folder.format().unwrap_err()
+    };
+    let error = found(3);
+    assert!(matches!(error, OpenError::NewerFormat { found: 3, known: 2, .. }), "{error}");
+    let error = found(1);
+    assert!(matches!(error, OpenError::OlderFormat { found: 1, known: 2, .. }), "{error}");
 }
 
 #[test]
@@ -73,7 +83,7 @@ fn every_changed_byte_of_the_format_file_is_refused() {
 
 #[test]
 fn a_store_that_lacks_a_file_is_not_begun_anew() {
-    for missing in ["version", "keyspaces/0/current"] {
+    for missing in ["version", "keyspaces/0/current", "keyspaces/0/v7"] {
         let dir = tempfile::tempdir().unwrap();
         made(dir.path());
         std::fs::remove_file(dir.path().join("store").join(missing)).unwrap();
