@@ -64,6 +64,8 @@ pub struct Attempted {
     pub item: InHand,
     /// What came of it.
     pub verdict: Verdict,
+    /// How long the attempt took.
+    pub took: Duration,
 }
 
 /// What came of a message that was given to a worker.
@@ -174,6 +176,7 @@ impl Workers {
                 lane,
                 item,
                 verdict: Verdict::Unattempted,
+                took: Duration::ZERO,
             }));
             metrics.flush();
             // Room is promised by `Work::reply`; a closed channel means the partition is gone.
@@ -195,7 +198,8 @@ impl Workers {
         while before.duration_since(begin) < SLICE && output_bytes < BATCH_OUTPUT_BYTES_MAX {
             let Some((lane, item)) = left.next() else { return };
             if stopped == Some(lane) {
-                ended.push(Attempted { lane, item, verdict: Verdict::Unattempted });
+                let (verdict, took) = (Verdict::Unattempted, Duration::ZERO);
+                ended.push(Attempted { lane, item, verdict, took });
                 continue;
             }
             let running = self.instance(instance).await;
@@ -218,9 +222,10 @@ impl Workers {
                 Verdict::Failed(_) | Verdict::Unattempted => {}
             }
             let now = Instant::now();
-            metrics.observe(kind, now.duration_since(before));
+            let took = now.duration_since(before);
+            metrics.observe(kind, took);
             before = now;
-            ended.push(Attempted { lane, item, verdict });
+            ended.push(Attempted { lane, item, verdict, took });
         }
     }
 

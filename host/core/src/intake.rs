@@ -167,11 +167,13 @@ impl Intake {
     async fn on_event(&mut self, event: Event) {
         match event {
             Event::Assigned(partitions) => {
+                self.count_rebalance("assigned");
                 for partition in partitions {
                     self.start(partition);
                 }
             }
             Event::Revoked(partitions) => {
+                self.count_rebalance("revoked");
                 for partition in partitions {
                     self.given_up.remove(&partition);
                     match self.owned.get(&partition) {
@@ -183,6 +185,7 @@ impl Intake {
                 }
             }
             Event::Lost(partitions) => {
+                self.count_rebalance("lost");
                 for partition in partitions {
                     self.given_up.remove(&partition);
                     if let Some(owned) = self.owned.get(&partition) {
@@ -194,6 +197,11 @@ impl Intake {
             }
             Event::Messages(batch) => self.route(batch),
         }
+    }
+
+    fn count_rebalance(&self, event: &str) {
+        let labels = [self.context.spec.name.as_str(), event];
+        self.context.ports.metrics.rebalances.with_label_values(&labels).inc();
     }
 
     fn start(&mut self, partition: Partition) {

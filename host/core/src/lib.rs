@@ -16,6 +16,7 @@ pub mod companions;
 pub mod dead_letter;
 pub mod dedupe;
 pub mod headers;
+pub mod hot_keys;
 pub mod idempotency;
 pub mod in_hand;
 mod intake;

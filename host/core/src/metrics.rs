@@ -61,10 +61,18 @@ pub struct Metrics {
     pub waiting_messages: IntGaugeVec,
     /// How long the key that has waited longest has done so.
     pub longest_wait: GaugeVec,
+    /// The largest share that one key has of a partition's attempts or their time.
+    pub hot_key_share: GaugeVec,
     /// Messages put behind an earlier one of their key, in a retry tier.
     pub put_behind: IntCounterVec,
     /// How long a partition's commit has stood still, and why.
     pub held_up: GaugeVec,
+    /// How long a partition's committed offset has not moved though there is more.
+    pub commit_age: GaugeVec,
+    /// How long it takes to handle what is due, at the pace of the last minute.
+    pub time_to_drain: GaugeVec,
+    /// Partitions that came and went.
+    pub rebalances: IntCounterVec,
     /// Failed calls to the log that are tried again.
     pub log_errors: IntCounterVec,
     /// Commits acknowledged.
@@ -221,6 +229,41 @@ impl Metrics {
                     PARTITION,
                 )?,
             )?,
+            hot_key_share: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "millstream_hot_key_share_ratio",
+                        "The largest share that one key has of the partition's attempts in the last minutes (`of` is `attempts`) or of the time they took (`time`); 0 with few attempts. `millstream lag --hot-keys` names the keys.",
+                    ),
+                    &["pipeline", "topic", "partition", "of"],
+                )?,
+            )?,
+            commit_age: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "millstream_commit_age_seconds",
+                        "How long the committed offset of the source partition has not moved though there is more; 0 when caught up.",
+                    ),
+                    PARTITION,
+                )?,
+            )?,
+            time_to_drain: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "millstream_time_to_drain_seconds",
+                        "How long the source partition takes to be caught up at the pace of the last minute, new messages not counted; 0 when caught up, at most a day.",
+                    ),
+                    PARTITION,
+                )?,
+            )?,
+            rebalances: counter(
+                "millstream_rebalances_total",
+                "Changes of which partitions the pipeline has here: `assigned`, `revoked` in order, or `lost` to another host.",
+                &["pipeline", "event"],
+            )?,
             put_behind: counter(
                 "millstream_put_behind_total",
                 "Messages put behind an earlier one of their key, into a retry tier, without an attempt.",
@@ -291,6 +334,9 @@ impl Metrics {
         for kind in FaultKind::ALL {
             attempts(kind.as_str());
         }
+        let hot_key = |of: &str| {
+            self.hot_key_share.with_label_values(&[pipeline, &*partition.topic, &number, of])
+        };
         let end_to_end: Histogram = self.end_to_end.with_label_values(&[pipeline]);
         PartitionMetrics {
             done: attempts("done"),
@@ -305,6 +351,10 @@ impl Metrics {
             waiting_keys: self.waiting_keys.with_label_values(&labels),
             waiting_messages: self.waiting_messages.with_label_values(&labels),
             longest_wait: self.longest_wait.with_label_values(&labels),
+            hot_key_of_attempts: hot_key("attempts"),
+            hot_key_of_time: hot_key("time"),
+            commit_age: self.commit_age.with_label_values(&labels),
+            time_to_drain: self.time_to_drain.with_label_values(&labels),
             put_behind: self.put_behind.with_label_values(&labels),
             commits: self.commits.with_label_values(&[pipeline]),
             pipeline: pipeline.to_owned(),
@@ -379,6 +429,14 @@ pub struct PartitionMetrics {
     pub waiting_messages: IntGauge,
     /// See [`Metrics::longest_wait`].
     pub longest_wait: Gauge,
+    /// See [`Metrics::commit_age`].
+    pub commit_age: Gauge,
+    /// See [`Metrics::time_to_drain`].
+    pub time_to_drain: Gauge,
+    /// See [`Metrics::hot_key_share`].
+    pub hot_key_of_attempts: Gauge,
+    /// See [`Metrics::hot_key_share`].
+    pub hot_key_of_time: Gauge,
     /// See [`Metrics::put_behind`].
     pub put_behind: IntCounter,
     /// See [`Metrics::commits`].
@@ -403,8 +461,13 @@ impl Drop for PartitionMetrics {
         {
             let _ = gauge.remove_label_values(&labels);
         }
-        for gauge in [&self.all.oldest_unsettled_age, &self.all.longest_wait] {
+        let ages = [&self.all.oldest_unsettled_age, &self.all.longest_wait];
+        for gauge in ages.into_iter().chain([&self.all.commit_age, &self.all.time_to_drain]) {
             let _ = gauge.remove_label_values(&labels);
+        }
+        for of in ["attempts", "time"] {
+            let labels = [self.pipeline.as_str(), &*self.partition.topic, &self.number, of];
+            let _ = self.all.hot_key_share.remove_label_values(&labels);
         }
         self.held_up(None);
         let depths = [

@@ -30,6 +30,7 @@ use tokio::time::Instant;
 use crate::attempt::Returned;
 use crate::budget::Share;
 use crate::dedupe::Claims;
+use crate::hot_keys::HotKeys;
 use crate::in_hand::{InHand, ReadFrom};
 use crate::lane::{LaneId, Lanes, WaitsFor};
 use crate::ledger::{Delivery, Ledger};
@@ -44,11 +45,13 @@ use crate::tiers::{Due, Tiers};
 use held_up::Standstill;
 use suspicion::Suspicion;
 use turns::Waiting;
+use watch_lag::Pace;
 use window::Window;
 
 mod admit;
 mod commit;
 mod dispatch;
+mod ending;
 mod held_up;
 mod outcomes;
 mod restore;
@@ -107,6 +110,9 @@ pub(crate) struct PartitionTask {
     suspicion: Suspicion,
     /// What waits for an earlier message of its key.
     waiting: Waiting,
+    hot_keys: HotKeys,
+    /// How fast messages are settled.
+    pace: Pace,
     /// The lanes that wait for a turn, since when.
     turn_waits: BTreeMap<LaneId, Instant>,
     /// What is in `outbox` is sent then, whatever else comes.
@@ -190,6 +196,8 @@ impl PartitionTask {
             suspicion,
             append_at: Instant::now(),
             waiting: Waiting::default(),
+            hot_keys: HotKeys::new(Instant::now()),
+            pace: Pace::default(),
             turn_waits: BTreeMap::new(),
             round,
             freed: Room { messages: 0, bytes: 0 },
@@ -442,44 +450,6 @@ impl PartitionTask {
         [due, lane, append, commit, self.suspicion_wakes()].into_iter().flatten().min()
     }
 
-    fn has_drained(&self) -> bool {
-        self.out == 0
-            && self.outbox.is_empty()
-            && self.appending.is_empty()
-            && self.committing.is_none()
-            && self.commit_at.is_none()
-            && (!self.committed_first()
-                || (self.awaiting_commit.is_empty() && self.lanes.queued() == 0))
-    }
-
-    /// Drained, the next owner is told that this one ended in order. Whether that is still to be committed.
-    fn has_to_sign_off(&mut self) -> bool {
-        if !self.suspicion.counts() || !self.sign_off() {
-            return false;
-        }
-        self.commit_now();
-        true
-    }
-
-    /// Returns whether it was not signed off before.
-    fn sign_off(&mut self) -> bool {
-        if std::mem::replace(&mut self.signed_off, true) {
-            return false;
-        }
-        self.suspicion.sign_off();
-        true
-    }
-
-    /// The same at once, if it can be: one try.
-    async fn leave_in_order(&mut self) {
-        // Before the first commit of this owner there is nothing to take back.
-        if self.counted && self.sign_off() {
-            self.named_is_cancelled();
-            let commits = self.commits();
-            let _ = tokio::time::timeout(LAST_COMMIT, self.consumer.commit(commits)).await;
-        }
-    }
-
     fn is_exactly_once(&self) -> bool {
         self.context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce
     }
@@ -489,39 +459,10 @@ impl PartitionTask {
         self.context.spec.delivery == pipeline_spec::Delivery::AtMostOnce
     }
 
-    /// The deadline of a drain has passed: commit what is settled, leave the rest to the next owner.
-    async fn give_up(&mut self) -> Result<(), PipelineError> {
-        if self.committed_first() {
-            tracing::error!(
-                pipeline = %self.context.spec.name, partition = %self.partition,
-                lost = self.out_messages + self.lanes.queued(), drain = ?self.context.spec.drain,
-                "the drain deadline has passed: handlers are cancelled; with at_most_once their messages are committed and lost"
-            );
-            return Ok(());
-        }
-        tracing::warn!(
-            pipeline = %self.context.spec.name, partition = %self.partition,
-            abandoned = self.out_messages, drain = ?self.context.spec.drain,
-            "the drain deadline has passed: handlers are cancelled, their messages stay uncommitted and come again"
-        );
-        // The ledger is ahead of the log while a transaction is under way.
-        if !self.is_exactly_once() || self.appending.is_empty() {
-            // One try: whoever waits for the partition has waited long enough.
-            self.named_is_cancelled();
-            self.sign_off();
-            let commits = self.commits();
-            let _ = tokio::time::timeout(LAST_COMMIT, self.consumer.commit(commits)).await;
-        }
-        Ok(())
-    }
-
     fn now(&self) -> EpochMs {
         self.context.ports.clock.now()
     }
 }
-
-/// How long the last commit may take after the drain deadline has passed.
-const LAST_COMMIT: Duration = Duration::from_millis(500);
 
 /// Waits until the partition is to be drained; that intake is gone counts as well.
 async fn asked(drain: &mut watch::Receiver<bool>) {

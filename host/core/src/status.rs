@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::hot_keys::HotKey;
 use crate::message::{Offset, Partition};
 
 /// What the first message that is not settled waits for, and with it the commit of its partition.
@@ -110,6 +111,8 @@ pub struct PartitionStatus {
     pub waiting_messages: AtomicUsize,
     /// Why its commit stands still, if it does.
     pub held_up: Mutex<Option<HeldUp>>,
+    /// Its hottest keys.
+    pub hot_keys: Mutex<Vec<HotKey>>,
     /// The number of the last look at the log's ends at which nothing was due.
     pub caught_up_at: AtomicU64,
     /// Its retry tiers, once they are known.
@@ -181,6 +184,8 @@ pub struct PartitionReport {
     pub waiting_messages: usize,
     /// See [`PartitionStatus::held_up`].
     pub held_up: Option<HeldUp>,
+    /// Its hottest keys, the hottest first.
+    pub hot_keys: Vec<HotKey>,
 }
 
 impl PipelineStatus {
@@ -230,6 +235,7 @@ impl PipelineStatus {
                 waiting_lanes: status.waiting_lanes.load(Ordering::Relaxed),
                 waiting_messages: status.waiting_messages.load(Ordering::Relaxed),
                 held_up: *status.held_up.lock().unwrap_or_else(PoisonError::into_inner),
+                hot_keys: status.hot_keys.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             })
             .collect();
         let starting = partitions.iter().find(|partition| !partition.started);

@@ -52,9 +52,11 @@ impl PartitionTask {
                 self.tell(None);
             }
             (self.standstill.committed, self.standstill.since) = (self.committed, now);
+            self.metrics.commit_age.set(0.0);
             return;
         }
         let lasts = now.duration_since(self.standstill.since);
+        self.metrics.commit_age.set(lasts.as_secs_f64());
         if lasts < self.context.spec.held_up_after {
             return;
         }

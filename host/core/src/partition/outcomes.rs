@@ -75,7 +75,10 @@ impl PartitionTask {
             let mut back = Vec::new();
             let mut then = Then::Next;
             while let Some(attempted) = items.next_if(|item| item.lane == lane) {
-                let Attempted { mut item, verdict, .. } = attempted;
+                let Attempted { mut item, verdict, took, .. } = attempted;
+                if !matches!(verdict, Verdict::Unattempted) {
+                    self.hot_keys.note(item.message.key.as_ref(), took);
+                }
                 match verdict {
                     Verdict::Unattempted => back.push(item),
                     Verdict::Done(records) => {

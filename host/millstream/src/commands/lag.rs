@@ -18,6 +18,8 @@ use crate::finding::{Code, Finding};
 use crate::lag::{self, PipelineLag};
 use crate::table::{self, Column};
 
+mod hot_keys;
+
 /// How often `--watch` looks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a log that does not answer is asked again, and how often. One fetch waits for 10 s itself.
@@ -37,6 +39,9 @@ pub struct LagArgs {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// The keys with the largest share of their partition instead, as the running host counts them
+    #[arg(long, conflicts_with = "watch")]
+    hot_keys: bool,
 }
 
 /// Prints the lag.
@@ -56,6 +61,9 @@ pub async fn run(context: &Context, args: LagArgs) -> Result<Exit, Failure> {
         };
         let finding = Finding::new(Code::Usage, what, fix);
         return Err(finding.at(config.file.display()).into());
+    }
+    if args.hot_keys {
+        return hot_keys::run(context, args.pipeline.as_deref(), args.json).await;
     }
     let place = context.place()?;
     let mut access = access::open(context, &place).await?;

@@ -1,0 +1,3 @@
+//! What an operator sees and does, with the real program.
+
+mod hot_keys;
