@@ -204,7 +204,7 @@ impl Workers {
             }
             let running = self.instance(instance).await;
             let outcome = running.handle(&item.message, item.context).await;
-            metrics.rested(running.take_rested());
+            metrics.used(running.take_usage());
             let kind = outcome.kind();
             let verdict = match outcome {
                 Outcome::Done(outputs) => match self.outputs.records(&item, outputs) {

@@ -16,6 +16,7 @@ use prometheus::{
 
 use crate::message::Partition;
 use crate::outcome::FaultKind;
+use crate::plugin::Usage;
 use crate::status::{HeldUp, HeldUpBy};
 
 const PARTITION: &[&str] = &["pipeline", "topic", "partition"];
@@ -29,6 +30,12 @@ pub struct Metrics {
     pub handling: HistogramVec,
     /// Time in which attempts were held back.
     pub rested: CounterVec,
+    /// Instances made anew.
+    pub restarts: IntCounterVec,
+    /// Linear memory of all instances.
+    pub guest_memory: IntGaugeVec,
+    /// How long loading the plugin took.
+    pub plugin_load: GaugeVec,
     /// From the message's timestamp to its settling.
     pub end_to_end: HistogramVec,
     /// Messages in flight.
@@ -130,6 +137,26 @@ impl Metrics {
                     Opts::new(
                         "millstream_plugin_rest_seconds_total",
                         "Time in which attempts were held back because the plugin runs longer in faults than in calls that end well; part of the handling time.",
+                    ),
+                    &["pipeline"],
+                )?,
+            )?,
+            restarts: counter(
+                "millstream_instance_restarts_total",
+                "Instances of the plugin that were made anew, after a fault or a cancelled call.",
+                &["pipeline"],
+            )?,
+            guest_memory: gauge(
+                "millstream_guest_memory_bytes",
+                "Linear memory of the plugin's instances together.",
+                &["pipeline"],
+            )?,
+            plugin_load: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "millstream_plugin_load_seconds",
+                        "How long it took to load the plugin: compiled, or taken from the cache.",
                     ),
                     &["pipeline"],
                 )?,
@@ -314,6 +341,9 @@ impl Metrics {
             handling: self.handling.clone(),
             done: self.handling.with_label_values(&[pipeline, "done"]).local(),
             rested: self.rested.with_label_values(&[pipeline]),
+            restarts: self.restarts.with_label_values(&[pipeline]),
+            guest_memory: self.guest_memory.with_label_values(&[pipeline]),
+            memory_bytes: 0,
         }
     }
 
@@ -375,13 +405,32 @@ pub struct WorkerMetrics {
     handling: HistogramVec,
     done: LocalHistogram,
     rested: Counter,
+    restarts: IntCounter,
+    guest_memory: IntGauge,
+    /// This worker's part of it.
+    memory_bytes: i64,
+}
+
+impl Drop for WorkerMetrics {
+    fn drop(&mut self) {
+        self.guest_memory.sub(self.memory_bytes);
+    }
 }
 
 impl WorkerMetrics {
-    /// An attempt was held back so long.
-    pub fn rested(&self, time: Duration) {
-        if !time.is_zero() {
-            self.rested.inc_by(time.as_secs_f64());
+    /// The worker's instance uses this.
+    pub fn used(&mut self, usage: Usage) {
+        let Usage { rested, restarts, memory_bytes } = usage;
+        if !rested.is_zero() {
+            self.rested.inc_by(rested.as_secs_f64());
+        }
+        if restarts > 0 {
+            self.restarts.inc_by(restarts);
+        }
+        let memory_bytes = i64::try_from(memory_bytes).unwrap_or(i64::MAX);
+        if memory_bytes != self.memory_bytes {
+            self.guest_memory.add(memory_bytes - self.memory_bytes);
+            self.memory_bytes = memory_bytes;
         }
     }
 

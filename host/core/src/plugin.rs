@@ -50,6 +50,17 @@ pub trait Plugin: Send + Sync + 'static {
     async fn instance(&self) -> Result<Box<dyn Instance>, PluginError>;
 }
 
+/// See [`Instance::take_usage`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How long its calls were held back for earlier faults.
+    pub rested: Duration,
+    /// How often it was made anew, after a fault or a call that was cancelled.
+    pub restarts: u64,
+    /// Linear memory of the guest now, in bytes.
+    pub memory_bytes: usize,
+}
+
 /// One instance, used by one worker at a time.
 #[async_trait]
 pub trait Instance: Send {
@@ -60,8 +71,8 @@ pub trait Instance: Send {
     /// message. Dropping the future cancels the guest; the instance must not reuse its memory.
     async fn handle(&mut self, message: &Message, context: AttemptContext) -> Outcome;
 
-    /// How long its calls were held back for earlier faults since this was asked last.
-    fn take_rested(&mut self) -> Duration {
-        Duration::ZERO
+    /// What it uses, and what it went through since this was asked last.
+    fn take_usage(&mut self) -> Usage {
+        Usage::default()
     }
 }

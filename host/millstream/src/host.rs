@@ -11,6 +11,7 @@ mod log;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use millstream_admin::{AdminServer, AdminState, PipelineReadiness, Token, TokenSource};
 use millstream_core::clock::{SystemClock, WallClock as _};
@@ -64,7 +65,7 @@ async fn with_log(
     context: &Context,
     config: &Config,
     log: &mut HostLog,
-    plugins: BTreeMap<String, Arc<dyn Plugin>>,
+    plugins: BTreeMap<String, Loaded>,
     shutdown: Shutdown,
     until: Until,
 ) -> Result<Exit, Failure> {
@@ -78,7 +79,8 @@ async fn with_log(
     let mut statuses = BTreeMap::new();
     for pipeline in &config.pipelines {
         let name = pipeline.spec.name.clone();
-        let Some(plugin) = plugins.get(&name) else { continue };
+        let Some(Loaded { plugin, took }) = plugins.get(&name) else { continue };
+        metrics.plugin_load.with_label_values(&[&name]).set(took.as_secs_f64());
         let ports = Ports {
             log: Arc::clone(&log.log),
             plugin: Arc::clone(plugin),
@@ -236,19 +238,27 @@ fn stopped(name: &str, error: &PipelineError) -> Finding {
     Finding::of_text(Code::PipelineStopped, what, &error.to_string(), otherwise)
 }
 
+/// A pipeline's plugin, and how long loading it took.
+struct Loaded {
+    plugin: Arc<dyn Plugin>,
+    took: Duration,
+}
+
 /// Loads every pipeline's plugin, or says of each what is wrong with it.
-async fn load_plugins(config: &Config) -> Result<BTreeMap<String, Arc<dyn Plugin>>, Failure> {
+async fn load_plugins(config: &Config) -> Result<BTreeMap<String, Loaded>, Failure> {
     let config = config.clone();
     // Compiling takes seconds for a large plugin.
     let loaded = tokio::task::spawn_blocking(move || -> Result<_, Failure> {
         let sandbox = Sandbox::new(plugin_file::sandbox_options(&config))
             .map_err(|error| plugin_file::sandbox_finding(&error))?;
-        let mut plugins: BTreeMap<String, Arc<dyn Plugin>> = BTreeMap::new();
+        let mut plugins = BTreeMap::new();
         let mut findings = Vec::new();
         for pipeline in &config.pipelines {
+            let begin = Instant::now();
             match sandbox.load(pipeline.plugin.as_path(), plugin_file::plugin_options(pipeline)) {
                 Ok(plugin) => {
-                    plugins.insert(pipeline.spec.name.clone(), plugin);
+                    let loaded = Loaded { plugin, took: begin.elapsed() };
+                    plugins.insert(pipeline.spec.name.clone(), loaded);
                 }
                 Err(error) => findings.extend(plugin_file::load_findings(&error)),
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use millstream_core::message::Message;
 use millstream_core::outcome::{Fault, Outcome};
-use millstream_core::plugin::{AttemptContext, Instance};
+use millstream_core::plugin::{AttemptContext, Instance, Usage};
 use wasmtime::component::ResourceTable;
 use wasmtime::{PoolConcurrencyLimitError, Store};
 use wasmtime_wasi::WasiCtx;
@@ -132,13 +132,15 @@ pub(crate) struct PluginInstance {
     /// `None` while a call is under way, after a fault and after a cancelled call.
     warm: Option<Warm>,
     pace: Pace,
+    /// Since they were asked for.
+    restarts: u64,
     /// Counts this instance among the plugin's.
     _live: LiveInstance,
 }
 
 impl PluginInstance {
     pub(crate) fn new(core: Arc<PluginCore>, warm: Warm, pace: Pace, live: LiveInstance) -> Self {
-        Self { core, warm: Some(warm), pace, _live: live }
+        Self { core, warm: Some(warm), pace, restarts: 0, _live: live }
     }
 }
 
@@ -149,7 +151,10 @@ impl Instance for PluginInstance {
         let mut warm = match self.warm.take() {
             Some(warm) => warm,
             None => match start(&self.core, &mut self.pace).await {
-                Ok(warm) => warm,
+                Ok(warm) => {
+                    self.restarts += 1;
+                    warm
+                }
                 Err(NotStarted::Fault(fault)) => return Outcome::Fault(fault),
                 Err(NotStarted::NoRoom(reason)) => {
                     let reason = format!("no room for the plugin's instance: {reason}");
@@ -184,7 +189,12 @@ impl Instance for PluginInstance {
         outcome
     }
 
-    fn take_rested(&mut self) -> Duration {
-        self.pace.take_rested()
+    fn take_usage(&mut self) -> Usage {
+        let memory_bytes = self.warm.as_ref().map(|warm| warm.store.data().limiter.memory_bytes());
+        Usage {
+            rested: self.pace.take_rested(),
+            restarts: std::mem::take(&mut self.restarts),
+            memory_bytes: memory_bytes.unwrap_or(0),
+        }
     }
 }

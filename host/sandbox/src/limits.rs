@@ -78,6 +78,11 @@ impl Limiter {
             refused: None,
         }
     }
+
+    /// Linear memory of the instance now, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
 }
 
 impl ResourceLimiter for Limiter {

@@ -19,6 +19,7 @@ fn everything() -> (Registry, PartitionMetrics) {
     metrics.worker("orders");
     metrics.in_flight_messages.with_label_values(&["orders"]).set(0);
     metrics.in_flight_bytes.with_label_values(&["orders"]).set(0);
+    metrics.plugin_load.with_label_values(&["orders"]).set(0.1);
     metrics.rebalances.with_label_values(&["orders", "assigned"]).inc();
     metrics.log_errors.with_label_values(&["orders", "append"]).inc();
     metrics.up.with_label_values(&["orders"]).set(1);
