@@ -64,7 +64,7 @@ go_program() {
   echo "==> building $module $version, which takes some minutes once"
   work="$(mktemp -d)"
   module_copy "$module@$version" "$work/source"
-  (cd "$work/source" && CGO_ENABLED=0 GOFLAGS=-mod=mod timeout 25m nice -n 10 "$go" build -trimpath -ldflags '-s -w' \
+  (cd "$work/source" && CGO_ENABLED=0 GOFLAGS=-mod=mod timeout 45m nice -n 10 "$go" build -trimpath -ldflags '-s -w' \
     -o "$file.new" "./$package") || fail "$module $version cannot be built: see above"
   mv "$file.new" "$file"
   rm -rf "$work"
