@@ -93,7 +93,7 @@ def look(folder, root):
 
     written = tomllib.loads(configuration(kafka))
     equal("a password stays a name", written["log"]["client"]["sasl.password"], "${KAFKA_PASSWORD}")
-    equal("a large number", written["pipelines"]["orders"]["in_flight"], {"messages": 2000000})
+    equal("a large number", written["pipelines"]["orders"]["in_flight"], {"messages": 1000000})
     equal("hosts of a Deployment name themselves", "id" in written["host"], False)
     equal("hosts of a StatefulSet are named", tomllib.loads(configuration(scaler))["host"]["id"], "${POD_NAME}")
     equal("an embedded log has no ids", "id" in tomllib.loads(configuration(embedded))["host"], False)

@@ -1,14 +1,14 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2034 # variables of `run` and of what it sources
 # A real host under a real Prometheus: the chart's probe, every query of the dashboard, every alert. Sourced.
 
 token=0123456789abcdef0123456789abcdef
 
-# wait_for SECONDS WHAT COMMAND...
+# wait_for SECONDS WHAT LOG COMMAND...: if it does not come the log is shown.
 wait_for() {
-  local deadline=$((SECONDS + $1)) what="$2"
-  shift 2
+  local deadline=$((SECONDS + $1)) what="$2" log="$3"
+  shift 3
   until "$@" >/dev/null 2>&1; do
-    [ "$SECONDS" -lt "$deadline" ] || fail "$what did not come"
+    [ "$SECONDS" -lt "$deadline" ] || { cat "$log"; fail "$what did not come"; }
     sleep 0.2
   done
 }
@@ -61,7 +61,7 @@ idempotency = { key = "json:/order_id", ttl = "1h" }
 TOML
   (cd "$1" && MILLSTREAM_ADMIN_TOKEN="$token" exec "$millstream" run) >"$1/said" 2>&1 &
   children+=("$!")
-  wait_for 60 "the host's admin address" grep -q 'admin API and metrics at' "$1/said" || cat "$1/said"
+  wait_for 60 "the host's admin address" "$1/said" grep -q 'admin API and metrics at' "$1/said"
   port="$(sed -n 's|.*admin API and metrics at http://0\.0\.0\.0:||p' "$1/said")"
 }
 
@@ -69,7 +69,7 @@ probe_answers() {
   local probe="$chart/files/probe.sh"
   MILLSTREAM_ADMIN_TOKEN="$token" timeout 10 bash "$probe" live "$port" || fail "the probe: the host is not live"
   export MILLSTREAM_ADMIN_TOKEN="$token"
-  wait_for 30 "the probe's word that the host is ready" timeout 10 bash "$probe" ready "$port"
+  wait_for 30 "the probe's word that the host is ready" "$work/host/said" timeout 10 bash "$probe" ready "$port"
   unset MILLSTREAM_ADMIN_TOKEN
   local said
   if said="$(timeout 10 bash "$probe" live "$port")"; then fail "the probe passes without the token"; fi
@@ -121,8 +121,8 @@ YAML
   "$prometheus" --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/tsdb" --web.listen-address="$listen" \
     --log.level=warn >"$work/prometheus.log" 2>&1 &
   children+=("$!")
-  wait_for 60 "an answer of Prometheus" timeout 5 python3 -c \
-    'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/-/ready", timeout=3)' "$url" || cat "$work/prometheus.log"
+  wait_for 60 "an answer of Prometheus" "$work/prometheus.log" timeout 5 python3 -c \
+    'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/-/ready", timeout=3)' "$url"
 }
 
 ask_all() {

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2034 # variables of `run` and of what it sources
 # The tools that tests/deploy/run needs, each of one version, kept outside the checkout. Sourced; uses `fail` and `need`.
 
 helm_version=v3.19.5

@@ -20,11 +20,11 @@ fraction to it, and the host refuses that; so values are written one by one. A t
 {{- end -}}
 {{- end -}}
 
-{{/* `key = value` for each key that has a value. */}}
+{{/* `key = value` for each key but those that are left empty, as values.yaml has them. */}}
 {{- define "millstream.toml.table" -}}
 {{- range $key := keys . | sortAlpha }}
 {{- $value := index $ $key }}
-{{- if not (and (kindIs "map" $value) (empty $value)) }}
+{{- if not (and (or (kindIs "map" $value) (kindIs "string" $value)) (empty $value)) }}
 {{ $key | toJson }} = {{ include "millstream.toml.value" $value }}
 {{- end }}
 {{- end }}

@@ -61,7 +61,7 @@ exec:
 {{- define "millstream.pod" -}}
 metadata:
   labels:
-    {{- include "millstream.labels" (dict "root" . "component" "host") | nindent 4 }}
+    {{- include "millstream.selector" (dict "root" . "component" "host") | nindent 4 }}
     {{- with .Values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
