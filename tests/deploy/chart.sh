@@ -32,8 +32,9 @@ conforms() {
 
 # misspelt FIELD SO NAME: the schemas see it; a cluster would drop it without a word.
 misspelt() {
-  sed "s/$1:/$2:/" "$work/$3.yaml" >"$work/misspelt"
-  ! conforms "$work/misspelt" >"$work/conform" 2>&1 || fail "the schemas take $2 for $1"
+  mkdir -p "$work/misspelt"
+  sed "s/$1:/$2:/" "$work/$3.yaml" >"$work/misspelt/$3.yaml"
+  ! conforms "$work/misspelt/$3.yaml" >"$work/conform" 2>&1 || fail "the schemas take $2 for $1"
   grep -q "$2" "$work/conform" || { cat "$work/conform"; fail "the schemas refuse something else than $2"; }
 }
 

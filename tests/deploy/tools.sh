@@ -110,8 +110,8 @@ get_prometheus() {
     [ -n "$(apt-cache policy prometheus 2>/dev/null)" ] || timeout 10m apt-get update -qq
     rm -rf "$folder.new"
     mkdir -p "$folder.new"
-    (cd "$folder.new" && timeout 10m apt-get download -qq prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb) \
-      || fail "Debian's package prometheus cannot be had: install prometheus and promtool 2.42 or newer"
+    (cd "$folder.new" && timeout 10m apt-get download -qq prometheus 2>errors && dpkg -x prometheus_*.deb . && rm prometheus_*.deb errors) \
+      || { cat "$folder.new/errors"; fail "Debian's package prometheus cannot be had: install prometheus and promtool 2.42 or newer"; }
     mv "$folder.new" "$folder"
   fi
   prometheus="$folder/usr/bin/prometheus" promtool="$folder/usr/bin/promtool"
