@@ -112,6 +112,9 @@ def look(folder, root):
     equal("a trigger for each topic", [t["metadata"]["topic"] for t in topics], ["orders.created", "orders.changed"])
     equal("their group", {t["metadata"]["consumerGroup"] for t in topics}, {"shop"})
     equal("where they begin", {t["metadata"]["offsetResetPolicy"] for t in topics}, {"latest"})
+    equal("what values say goes before a default", {t["metadata"]["allowIdleConsumers"] for t in topics}, {"true"})
+    equal("a large number", {t["metadata"]["lagThreshold"] for t in topics}, {"1000000"})
+    equal("metadata are texts", {type(v) for t in topics for v in t["metadata"].values()}, {str})
     equal("their names differ", len({t["name"] for t in topics}), 2)
 
     equal("nobody may call", one(scaler, "NetworkPolicy", "here-millstream")["spec"]["ingress"], [])
