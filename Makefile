@@ -53,6 +53,11 @@ bench: prepare ## Measure against named baselines, as ratios; results go to benc
 	cargo run --release -p millstream-tests --bin order
 	cargo run --release -p millstream-bench --bin kafka
 
+.PHONY: deploy-check
+deploy-check: ## Image, chart, alerts and dashboard with the real tools, under a real Prometheus; builds helm the first time
+	cargo build --package millstream
+	MILLSTREAM=$(MILLSTREAM) tests/deploy/run
+
 .PHONY: lint
 lint: ## Format, clippy, rustdoc, each with warnings as errors; cargo-deny if it can be had
 	tests/lint
