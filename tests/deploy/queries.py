@@ -21,9 +21,7 @@ import urllib.request
 EMPTY = {
     "millstream_held_up_seconds": "there only while a commit stands still",
     "millstream_log_errors_total": "there from the first failed call to the log on",
-    "millstream_skipped_messages_total": "there from the first removed message on",
     "millstream_scaler_": "a host on the embedded log has no scaler",
-    "millstream_hot_key_share_ratio": "not told by a host yet",
     "offset 1h": "the host of a test is not an hour old",
     "offset 30m": "the host of a test is not half an hour old",
     "offset 15m": "the host of a test is not a quarter of an hour old",

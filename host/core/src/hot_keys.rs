@@ -31,6 +31,9 @@ const NOTED_MAX: u32 = 1024;
 const SAMPLE: u64 = 8;
 /// With fewer attempts in the last minutes no key is called hot.
 const ATTEMPTS_MIN: u64 = 100;
+/// Where attempts took less than this in the last minutes, no key is called hot by its time: a partition that has
+/// next to nothing to do is not bound by one, and a single first call would be most of it.
+const TIME_MIN_NANOS: u64 = 1_000_000_000;
 /// A key with less is not shown.
 const SHARE_MIN: f64 = 0.01;
 /// So many keys are shown.
@@ -43,7 +46,7 @@ pub struct HotKey {
     pub key: String,
     /// Share of the partition's attempts.
     pub of_attempts: f64,
-    /// Share of the time that attempts took.
+    /// Share of the time that attempts took; 0 if that is too little to matter.
     pub of_time: f64,
 }
 
@@ -99,6 +102,7 @@ impl HotKeys {
             return Vec::new();
         }
         let counters = self.attempts.counters.iter().chain(&self.time.counters);
+        let counts_time = self.time.total >= TIME_MIN_NANOS;
         let mut keys: Vec<(u64, HotKey)> = Vec::new();
         for counter in counters {
             if keys.iter().any(|(hash, _)| *hash == counter.hash) {
@@ -107,7 +111,7 @@ impl HotKeys {
             let hot = HotKey {
                 key: String::from_utf8_lossy(&counter.key).into_owned(),
                 of_attempts: self.attempts.share(counter.hash),
-                of_time: self.time.share(counter.hash),
+                of_time: if counts_time { self.time.share(counter.hash) } else { 0.0 },
             };
             if share(&hot) >= SHARE_MIN {
                 keys.push((counter.hash, hot));

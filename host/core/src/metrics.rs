@@ -358,12 +358,12 @@ impl Metrics {
             self.unattempted.with_label_values(&[pipeline, &*partition.topic, &number, reason])
         };
         // All children exist from the start, so that a rate over the first fault is not blind.
-        for kind in ["retry", "reject", "pause"] {
+        let faults = FaultKind::ALL.iter().map(|kind| kind.as_str());
+        for kind in ["retry", "reject", "pause"].into_iter().chain(faults) {
             attempts(kind);
+            self.dead_letters.with_label_values(&[pipeline, &*partition.topic, kind]);
         }
-        for kind in FaultKind::ALL {
-            attempts(kind.as_str());
-        }
+        self.skipped.with_label_values(&labels);
         let hot_key = |of: &str| {
             self.hot_key_share.with_label_values(&[pipeline, &*partition.topic, &number, of])
         };

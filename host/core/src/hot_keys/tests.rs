@@ -45,12 +45,23 @@ fn a_key_that_is_rare_and_slow_is_hot_by_its_time() {
     for n in 0..1_000 {
         let slow = n % 50 == 0;
         let key = Bytes::from(if slow { "slow".to_owned() } else { format!("k{}", n % 20) });
-        hot.note(Some(&key), Duration::from_micros(if slow { 10_000 } else { 10 }));
+        hot.note(Some(&key), Duration::from_micros(if slow { 100_000 } else { 10 }));
     }
     let top = hot.top();
     assert_eq!(top.first().map(|hot| hot.key.as_str()), Some("slow"));
     let slow = named(&top, "slow");
     assert!((slow.of_attempts - 0.02).abs() < 0.001 && slow.of_time > 0.9, "{slow:?}");
+}
+
+// The first call of an instance takes a hundred times as long as the others.
+#[test]
+fn one_slow_call_among_quick_ones_makes_no_key_hot() {
+    let mut hot = HotKeys::new(Instant::now());
+    for n in 0..1_000 {
+        let took = Duration::from_micros(if n == 0 { 5_000 } else { 10 });
+        hot.note(Some(&Bytes::from(format!("k{}", n % 200))), took);
+    }
+    assert_eq!(hot.top(), []);
 }
 
 #[test]
