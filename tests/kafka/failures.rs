@@ -23,6 +23,9 @@ fn all_brokers_away_loses_nothing_and_readiness_tells_the_truth() {
     waiting::until("the host says that it is not ready", WITHIN, || {
         host.get("/health/ready").filter(|(status, _)| *status == 503)
     });
+    // Just when it is wanted.
+    let status = pipeline.folders[0].run(&["status", "--json"], "");
+    assert!(status.stdout.contains("\"ready\": false"), "{} {}", status.stdout, status.stderr);
     if is_soak() {
         std::thread::sleep(Duration::from_secs(60));
         let (status, text) = host.get("/health/ready").expect("it answers");

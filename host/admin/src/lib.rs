@@ -32,6 +32,6 @@ mod token;
 mod wire;
 
 pub use observe::PipelineReadiness;
-pub use remote_log::{ConnectError, RemoteLog};
+pub use remote_log::{ConnectError, RemoteLog, host_status};
 pub use server::{AdminServer, AdminState, BindError};
 pub use token::{Token, TokenError, TokenSource};

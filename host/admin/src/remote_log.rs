@@ -35,6 +35,15 @@ pub struct RemoteLog {
     commit_metadata_bytes_max: usize,
 }
 
+/// What the host at this address says of its pipelines, also while its log does not answer.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn host_status(address: &str, token: &Token) -> Result<Value, ConnectError> {
+    let http = Http::new(address, token);
+    http.get("status").await.map_err(|failed| http.connect_error(failed))
+}
+
 impl RemoteLog {
     /// Reaches the host at `address` (`IP:PORT`, as its lock or configuration says) and sees that it
     /// is one.
@@ -52,14 +61,6 @@ impl RemoteLog {
             cluster_id: answer.cluster_id.into(),
             commit_metadata_bytes_max: answer.commit_metadata_bytes_max,
         })
-    }
-
-    /// What the host says of its pipelines.
-    ///
-    /// # Errors
-    /// See [`LogError`].
-    pub async fn status(&self) -> Result<Value, LogError> {
-        Ok(self.http.get("status").await?)
     }
 
     async fn post<Q, A>(&self, route: &str, request: &Q) -> Result<A, LogError>

@@ -157,11 +157,12 @@ async fn remote(address: &str, place: &Place) -> Result<Access, NotReached> {
     Ok(Access { log, way: Way::Host })
 }
 
-/// The host that runs now, asked without disturbing one that is starting.
+/// What the host that runs now says of itself, also while its log does not answer; one that is starting is not
+/// disturbed.
 ///
 /// # Errors
 /// When none runs, or it can't be reached.
-pub async fn running_host(place: &Place) -> Result<RemoteLog, Failure> {
+pub async fn host_status(place: &Place) -> Result<serde_json::Value, Failure> {
     let (folder, announced) = match place.log {
         LogKind::Embedded { .. } => {
             let folder = config::log_dir(&place.data_dir);
@@ -177,27 +178,32 @@ pub async fn running_host(place: &Place) -> Result<RemoteLog, Failure> {
     let Some(address) = announced else {
         return Err(none("none has announced itself there".to_owned()).into());
     };
-    host(&address, place).await.map_err(|error| match error {
-        NotReached::Yet(error) => none(error.to_string()).into(),
-        NotReached::AtAll(failure) => failure,
+    let token = token(&address, place)?;
+    millstream_admin::host_status(&address, &token).await.map_err(|error| match error {
+        ConnectError::NotThere { .. } => none(error.to_string()).into(),
+        error => connect_failure(&error),
     })
 }
 
 async fn host(address: &str, place: &Place) -> Result<RemoteLog, NotReached> {
-    let token = match &place.admin_token {
-        Some(token) => Token::new(token.expose()),
-        None => Token::read(&config::token_file(&place.data_dir)),
-    };
-    let token = token.map_err(|error| {
-        let fix = "run the command as the user who runs the host, with the host's `--config`";
-        let what = format!("the token of the running host at {address} is not known");
-        NotReached::AtAll(Finding::new(Code::LogUnavailable, what, fix).because(error).into())
-    })?;
+    let token = token(address, place).map_err(NotReached::AtAll)?;
     match RemoteLog::connect(address, &token).await {
         Ok(log) => Ok(log),
         Err(error @ ConnectError::NotThere { .. }) => Err(NotReached::Yet(error)),
         Err(error) => Err(NotReached::AtAll(connect_failure(&error))),
     }
+}
+
+fn token(address: &str, place: &Place) -> Result<Token, Failure> {
+    let token = match &place.admin_token {
+        Some(token) => Token::new(token.expose()),
+        None => Token::read(&config::token_file(&place.data_dir)),
+    };
+    token.map_err(|error| {
+        let fix = "run the command as the user who runs the host, with the host's `--config`";
+        let what = format!("the token of the running host at {address} is not known");
+        Finding::new(Code::LogUnavailable, what, fix).because(error).into()
+    })
 }
 
 fn connect_failure(error: &ConnectError) -> Failure {

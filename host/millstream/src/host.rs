@@ -11,7 +11,7 @@ mod log;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millstream_admin::{AdminServer, AdminState, PipelineReadiness, Token, TokenSource};
 use millstream_core::clock::{SystemClock, WallClock as _};
@@ -24,6 +24,7 @@ use millstream_core::status::PipelineStatus;
 use millstream_sandbox::Sandbox;
 use prometheus::Registry;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::commands::Context;
 use crate::config::{Config, LogKind, summary};

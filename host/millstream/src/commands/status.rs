@@ -56,9 +56,7 @@ struct HeldUp {
 /// When no host runs, or it can't be reached.
 pub async fn run(context: &Context, args: StatusArgs) -> Result<Exit, Failure> {
     let place = context.place()?;
-    let host = access::running_host(&place).await?;
-    let value = host.status().await;
-    let value = value.map_err(|error| Failure::log("the host does not tell its status", &error))?;
+    let value = access::host_status(&place).await?;
     let status: Status = serde_json::from_value(value.clone()).map_err(|error| {
         let fix = "use the host's own version of this program";
         Finding::new(Code::LogUnavailable, "the host's status is not understood", fix)

@@ -63,10 +63,7 @@ pub(super) async fn run(
     pipeline: Option<&str>,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let host = access::running_host(&context.place()?).await?;
-    let value = host.status().await;
-    let value =
-        value.map_err(|error| Failure::log("the host does not tell its hot keys", &error))?;
+    let value = access::host_status(&context.place()?).await?;
     let status: Status = serde_json::from_value(value).map_err(|error| {
         let fix = "use the host's own version of this program";
         Finding::new(Code::LogUnavailable, "the host's status is not understood", fix)
