@@ -22,6 +22,8 @@ mod deliveries;
 mod errors;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod group_clients;
+mod group_hosts;
 mod log;
 mod member;
 mod options;

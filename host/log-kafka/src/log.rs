@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millstream_core::log::{
-    Appended, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room, Subscription,
+    Appended, AppendedAfter, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room, Subscription,
     TopicSpec,
 };
 use millstream_core::message::{Offset, Partition, Record};
@@ -22,6 +22,8 @@ use crate::client::{self, CALL, Context};
 use crate::commit_metadata::{self, NET_BYTES_MAX};
 use crate::consumer::KafkaConsumer;
 use crate::errors;
+use crate::group_clients::GroupClients;
+use crate::group_hosts;
 use crate::member::Member;
 use crate::options::KafkaOptions;
 use crate::polled::Polled;
@@ -63,6 +65,8 @@ pub struct KafkaLog {
     /// Sees everything.
     uncommitted: Arc<Polled>,
     fetchers: Mutex<Vec<Fetcher>>,
+    /// Clients that asked for commits.
+    group_clients: Arc<GroupClients>,
 }
 
 /// A reader that stands somewhere in a partition.
@@ -116,6 +120,7 @@ impl KafkaLog {
             committed,
             uncommitted,
             fetchers: Mutex::default(),
+            group_clients: Arc::default(),
         }))
     }
 
@@ -126,14 +131,14 @@ impl KafkaLog {
         let _ = tokio::task::spawn_blocking(move || log.producer.flush(CALL)).await;
     }
 
-    /// Asks for offsets of partitions, in their order; `what` is LATEST or EARLIEST.
+    /// Asks for offsets of partitions, in their order: each at LATEST, EARLIEST or a time. `None`: nothing
+    /// was appended since.
     async fn offsets(
         &self,
         client: &Arc<Polled>,
-        partitions: &[Partition],
-        what: i64,
-    ) -> Result<Vec<Offset>, LogError> {
-        let (client, partitions) = (Arc::clone(client), partitions.to_vec());
+        asked: Vec<(Partition, i64)>,
+    ) -> Result<Vec<Option<Offset>>, LogError> {
+        let client = Arc::clone(client);
         let topics = Arc::clone(&self.topics);
         blocking(move || {
             // It is there: who asks has looked. Its broker, or this client, does not know of it yet, or
@@ -145,11 +150,15 @@ impl KafkaLog {
                 }
                 _ => client.error(operation, error),
             };
-            let asked = rdkafka::Offset::from_raw(what);
-            let list = list_of(&partitions, |_| asked).map_err(|e| client.error("ends", &e))?;
+            let mut list = TopicPartitionList::with_capacity(asked.len());
+            for (partition, what) in &asked {
+                let number = records::raw_partition(partition.number);
+                list.add_partition_offset(&partition.topic, number, rdkafka::Offset::from_raw(*what))
+                    .map_err(|error| client.error("ends", &error))?;
+            }
             let found = client.offsets_for_times(list, CALL);
             let found = found.map_err(|error| error_of("asking for the ends", &error))?;
-            let offset = |partition: &Partition| {
+            let offset = |(partition, what): &(Partition, i64)| {
                 let number = records::raw_partition(partition.number);
                 let element = found.find_partition(&partition.topic, number);
                 let operation = format!("asking for the ends of {partition}");
@@ -157,11 +166,45 @@ impl KafkaLog {
                     element.ok_or_else(|| LogError::Unavailable(format!("{operation}: none")))?;
                 element.error().map_err(|error| error_of(&operation, &error))?;
                 match element.offset() {
-                    rdkafka::Offset::Offset(offset) => Ok(records::offset(offset)),
+                    rdkafka::Offset::Offset(offset) => Ok(Some(records::offset(offset))),
+                    rdkafka::Offset::End if *what >= 0 => Ok(None),
                     other => Err(LogError::Unavailable(format!("{operation}: {other:?}"))),
                 }
             };
-            partitions.iter().map(offset).collect()
+            asked.iter().map(offset).collect()
+        })
+        .await
+    }
+
+    /// LATEST or EARLIEST of partitions, in their order.
+    async fn bounds(
+        &self,
+        client: &Arc<Polled>,
+        partitions: &[Partition],
+        what: i64,
+    ) -> Result<Vec<Offset>, LogError> {
+        let asked = partitions.iter().map(|partition| (partition.clone(), what)).collect();
+        let found = self.offsets(client, asked).await?;
+        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// How many hosts own partitions in a group; `None` while it changes, or if the cluster does not tell
+    /// (groups of the new protocol).
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub async fn hosts(&self, group: &str) -> Result<Option<u32>, LogError> {
+        let (client, group) = (Arc::clone(&self.committed), group.to_owned());
+        blocking(move || {
+            let operation = format!("asking for the members of group {group}");
+            let found = client.fetch_group_list(Some(&group), CALL);
+            let found = found.map_err(|error| client.error(&operation, &error))?;
+            let described = found.groups().iter().find(|found| found.name() == group);
+            Ok(described.and_then(|described| {
+                let members = described.members().iter();
+                let members = members.map(|member| (member.client_id(), member.assignment()));
+                group_hosts::count(described.state(), members)
+            }))
         })
         .await
     }
@@ -383,12 +426,32 @@ impl Log for KafkaLog {
             }
         }
         let (starts, ends, highs) = tokio::try_join!(
-            self.offsets(&self.uncommitted, partitions, EARLIEST),
-            self.offsets(&self.committed, partitions, LATEST),
-            self.offsets(&self.uncommitted, partitions, LATEST),
+            self.bounds(&self.uncommitted, partitions, EARLIEST),
+            self.bounds(&self.committed, partitions, LATEST),
+            self.bounds(&self.uncommitted, partitions, LATEST),
         )?;
         let all = starts.into_iter().zip(ends).zip(highs);
         Ok(all.map(|((start, end), high)| Ends { start, end: end.max(start), high }).collect())
+    }
+
+    async fn first_after(&self, asked: &[AppendedAfter]) -> Result<Vec<Offset>, LogError> {
+        let time = |asked: &AppendedAfter| asked.time.saturating_add(1).max(0);
+        let inner = asked.iter().filter(|asked| !asked.within.is_empty());
+        let times = inner.clone().map(|asked| (asked.partition.clone(), time(asked)));
+        let times: Vec<(Partition, i64)> = times.collect();
+        let found = match times.is_empty() {
+            true => Vec::new(),
+            false => self.offsets(&self.committed, times).await?,
+        };
+        let mut found = found.into_iter();
+        let first = |asked: &AppendedAfter| match asked.within.is_empty() {
+            true => asked.within.start,
+            false => {
+                let first = found.next().flatten().unwrap_or(asked.within.end);
+                first.clamp(asked.within.start, asked.within.end)
+            }
+        };
+        Ok(asked.iter().map(first).collect())
     }
 
     async fn committed(
@@ -396,11 +459,21 @@ impl Log for KafkaLog {
         group: &str,
         partitions: &[Partition],
     ) -> Result<Vec<Option<Commit>>, LogError> {
-        let config = client::tool(&self.options, group, true);
-        let context = Context::new(Arc::clone(&self.options), "commits");
+        let (asking, kept) = (group.to_owned(), Arc::clone(&self.group_clients));
+        let options = Arc::clone(&self.options);
         let ask = move |list| {
-            let client = Polled::new(&config, context).map_err(|_| KafkaError::Canceled)?;
-            client.committed_offsets(list, CALL)
+            let client = match kept.take(&asking) {
+                Some(client) => client,
+                None => {
+                    let config = client::tool(&options, &asking, true);
+                    let context = Context::new(options, "commits");
+                    Polled::new(&config, context).map_err(|_| KafkaError::Canceled)?
+                }
+            };
+            // One that failed is not kept: the next call begins with a new one.
+            let found = client.committed_offsets(list, CALL)?;
+            kept.keep(asking, client);
+            Ok(found)
         };
         committed(ask, &self.cluster_id, group, partitions).await
     }

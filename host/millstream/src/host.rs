@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use millstream_admin::{AdminServer, AdminState, PipelineReadiness, Token, TokenSource};
 use millstream_core::clock::{SystemClock, WallClock as _};
+use millstream_core::lag;
 use millstream_core::log::Log;
 use millstream_core::metrics::Metrics;
 use millstream_core::pipeline::{Pipeline, PipelineError, Ports, SuspicionRight, Until};
@@ -29,7 +30,7 @@ use crate::config::{Config, LogKind, summary};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding, Severity};
 use crate::terminal::Terminal;
-use crate::{lag, plugin_file, topic_check, topic_plan};
+use crate::{plugin_file, topic_check, topic_plan};
 
 use log::HostLog;
 
