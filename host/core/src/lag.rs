@@ -82,6 +82,8 @@ pub struct Unsettled {
     pub tier: Option<Duration>,
     /// The next offset the group has not settled; `None`: it never committed.
     pub committed: Option<Offset>,
+    /// The first offset that is still there.
+    pub start: Offset,
     /// Where handling goes on.
     pub next: Offset,
     /// The offset after the last message.
@@ -177,8 +179,9 @@ pub async fn unsettled(
         };
         let (next, lag) = span(ends, commit.as_ref(), first);
         let committed = commit.as_ref().map(|commit| commit.next);
-        let (end, due_end) = (ends.end, ends.end);
-        found.push(Unsettled { partition, tier, committed, next, end, due_end, lag, due: lag });
+        let Ends { start, end, .. } = ends;
+        let (due_end, due) = (end, lag);
+        found.push(Unsettled { partition, tier, committed, start, next, end, due_end, lag, due });
     }
     let waiting: Vec<(&mut Unsettled, Option<&Commit>)> = found
         .iter_mut()
@@ -212,7 +215,7 @@ async fn with_age(
     unsettled: Unsettled,
     now: EpochMs,
 ) -> Result<PartitionLag, LogError> {
-    let Unsettled { partition, tier, committed, next, end, due_end, lag, due } = unsettled;
+    let Unsettled { partition, tier, committed, next, end, due_end, lag, due, .. } = unsettled;
     let oldest = message_at(log, &partition, next, due_end).await?;
     let due_since = |message: Message| {
         message.timestamp.saturating_add(millis(tier.unwrap_or_default()))

@@ -271,7 +271,8 @@ async fn listen(terminal: Terminal, trigger: Trigger) {
     std::process::exit(1);
 }
 
-async fn signal() {
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
