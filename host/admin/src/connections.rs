@@ -33,10 +33,8 @@ impl Stopped {
 
 /// Serves HTTP/1 until `shutdown`, then lets requests under way end for a few seconds.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
-    serve_each(listener, shutdown, |stream, stopped| {
-        connection(stream, router.clone(), stopped)
-    })
-    .await;
+    serve_each(listener, shutdown, |stream, stopped| connection(stream, router.clone(), stopped))
+        .await;
 }
 
 /// Serves whatever `connection` speaks: a bounded number of them until `shutdown`, then lets them end for at

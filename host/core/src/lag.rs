@@ -163,7 +163,8 @@ pub async fn unsettled(
 ) -> Result<Vec<Unsettled>, LogError> {
     let sources = places.sources.iter().map(|partition| (partition.clone(), None));
     let tiers = places.tiers.iter().map(|(partition, delay)| (partition.clone(), Some(*delay)));
-    let (partitions, delays): (Vec<Partition>, Vec<Option<Duration>>) = sources.chain(tiers).unzip();
+    let (partitions, delays): (Vec<Partition>, Vec<Option<Duration>>) =
+        sources.chain(tiers).unzip();
     // Commits first: what is settled meanwhile makes the lag too large for a moment, never too small.
     let commits = log.committed(&spec.group, &partitions).await?;
     let ends = log.ends(&partitions).await?;
@@ -217,9 +218,8 @@ async fn with_age(
 ) -> Result<PartitionLag, LogError> {
     let Unsettled { partition, tier, committed, next, end, due_end, lag, due, .. } = unsettled;
     let oldest = message_at(log, &partition, next, due_end).await?;
-    let due_since = |message: Message| {
-        message.timestamp.saturating_add(millis(tier.unwrap_or_default()))
-    };
+    let due_since =
+        |message: Message| message.timestamp.saturating_add(millis(tier.unwrap_or_default()));
     Ok(PartitionLag {
         topic: partition.topic.to_string(),
         partition: partition.number,

@@ -26,6 +26,7 @@ mod group_clients;
 mod group_hosts;
 mod log;
 mod member;
+mod offsets;
 mod options;
 mod polled;
 mod producer;

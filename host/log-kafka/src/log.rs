@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millstream_core::log::{
-    Appended, AppendedAfter, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room, Subscription,
-    TopicSpec,
+    Appended, AppendedAfter, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room,
+    Subscription, TopicSpec,
 };
 use millstream_core::message::{Offset, Partition, Record};
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError, KafkaResult};
 use tokio::sync::Notify;
 
 use crate::admin::Admin;
@@ -25,6 +25,7 @@ use crate::errors;
 use crate::group_clients::GroupClients;
 use crate::group_hosts;
 use crate::member::Member;
+use crate::offsets::{self, EARLIEST, LATEST};
 use crate::options::KafkaOptions;
 use crate::polled::Polled;
 use crate::producer::Producer;
@@ -48,10 +49,6 @@ const FETCHERS_MAX: usize = 8;
 
 /// What a fetch reads ahead is a part of this.
 const FETCH_ROOM: Room = Room { messages: 1000, bytes: 16 << 20 };
-
-/// Kafka's names for the ends of a partition, in the place of a timestamp (ListOffsets, KIP-79).
-const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
 
 /// A Kafka cluster.
 pub struct KafkaLog {
@@ -129,63 +126,6 @@ impl KafkaLog {
         let log = Arc::clone(self);
         // A panic was reported.
         let _ = tokio::task::spawn_blocking(move || log.producer.flush(CALL)).await;
-    }
-
-    /// Asks for offsets of partitions, in their order: each at LATEST, EARLIEST or a time. `None`: nothing
-    /// was appended since.
-    async fn offsets(
-        &self,
-        client: &Arc<Polled>,
-        asked: Vec<(Partition, i64)>,
-    ) -> Result<Vec<Option<Offset>>, LogError> {
-        let client = Arc::clone(client);
-        let topics = Arc::clone(&self.topics);
-        blocking(move || {
-            // It is there: who asks has looked. Its broker, or this client, does not know of it yet, or
-            // again. Or it is gone since: who asks again looks again.
-            let error_of = |operation: &str, error: &KafkaError| match error.rdkafka_error_code() {
-                Some(Code::UnknownPartition | Code::UnknownTopicOrPartition) => {
-                    topics.forget();
-                    LogError::Unavailable(format!("{operation}: {error}"))
-                }
-                _ => client.error(operation, error),
-            };
-            let mut list = TopicPartitionList::with_capacity(asked.len());
-            for (partition, what) in &asked {
-                let number = records::raw_partition(partition.number);
-                list.add_partition_offset(&partition.topic, number, rdkafka::Offset::from_raw(*what))
-                    .map_err(|error| client.error("ends", &error))?;
-            }
-            let found = client.offsets_for_times(list, CALL);
-            let found = found.map_err(|error| error_of("asking for the ends", &error))?;
-            let offset = |(partition, what): &(Partition, i64)| {
-                let number = records::raw_partition(partition.number);
-                let element = found.find_partition(&partition.topic, number);
-                let operation = format!("asking for the ends of {partition}");
-                let element =
-                    element.ok_or_else(|| LogError::Unavailable(format!("{operation}: none")))?;
-                element.error().map_err(|error| error_of(&operation, &error))?;
-                match element.offset() {
-                    rdkafka::Offset::Offset(offset) => Ok(Some(records::offset(offset))),
-                    rdkafka::Offset::End if *what >= 0 => Ok(None),
-                    other => Err(LogError::Unavailable(format!("{operation}: {other:?}"))),
-                }
-            };
-            asked.iter().map(offset).collect()
-        })
-        .await
-    }
-
-    /// LATEST or EARLIEST of partitions, in their order.
-    async fn bounds(
-        &self,
-        client: &Arc<Polled>,
-        partitions: &[Partition],
-        what: i64,
-    ) -> Result<Vec<Offset>, LogError> {
-        let asked = partitions.iter().map(|partition| (partition.clone(), what)).collect();
-        let found = self.offsets(client, asked).await?;
-        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
     }
 
     /// How many hosts own partitions in a group; `None` while it changes, or if the cluster does not tell
@@ -267,7 +207,7 @@ impl KafkaLog {
 }
 
 /// Runs what blocks where it may.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
     let called = tokio::task::spawn_blocking(call).await;
@@ -426,32 +366,16 @@ impl Log for KafkaLog {
             }
         }
         let (starts, ends, highs) = tokio::try_join!(
-            self.bounds(&self.uncommitted, partitions, EARLIEST),
-            self.bounds(&self.committed, partitions, LATEST),
-            self.bounds(&self.uncommitted, partitions, LATEST),
+            offsets::all_at(&self.uncommitted, &self.topics, partitions, EARLIEST),
+            offsets::all_at(&self.committed, &self.topics, partitions, LATEST),
+            offsets::all_at(&self.uncommitted, &self.topics, partitions, LATEST),
         )?;
         let all = starts.into_iter().zip(ends).zip(highs);
         Ok(all.map(|((start, end), high)| Ends { start, end: end.max(start), high }).collect())
     }
 
     async fn first_after(&self, asked: &[AppendedAfter]) -> Result<Vec<Offset>, LogError> {
-        let time = |asked: &AppendedAfter| asked.time.saturating_add(1).max(0);
-        let inner = asked.iter().filter(|asked| !asked.within.is_empty());
-        let times = inner.clone().map(|asked| (asked.partition.clone(), time(asked)));
-        let times: Vec<(Partition, i64)> = times.collect();
-        let found = match times.is_empty() {
-            true => Vec::new(),
-            false => self.offsets(&self.committed, times).await?,
-        };
-        let mut found = found.into_iter();
-        let first = |asked: &AppendedAfter| match asked.within.is_empty() {
-            true => asked.within.start,
-            false => {
-                let first = found.next().flatten().unwrap_or(asked.within.end);
-                first.clamp(asked.within.start, asked.within.end)
-            }
-        };
-        Ok(asked.iter().map(first).collect())
+        offsets::first_after(&self.committed, &self.topics, asked).await
     }
 
     async fn committed(

@@ -59,9 +59,8 @@ impl Cluster {
 #[cfg(feature = "kafka")]
 fn options(kafka: &KafkaConfig, host_id: String) -> millstream_log_kafka::KafkaOptions {
     use crate::config::GroupProtocol;
-    let value = |(name, setting): (&String, &crate::config::Setting)| {
-        (name.clone(), setting.value.clone())
-    };
+    let value =
+        |(name, setting): (&String, &crate::config::Setting)| (name.clone(), setting.value.clone());
     millstream_log_kafka::KafkaOptions {
         bootstrap_servers: kafka.bootstrap_servers.clone(),
         client: kafka.client.iter().map(value).collect(),

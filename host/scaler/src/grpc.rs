@@ -104,11 +104,8 @@ impl ExternalScaler for Grpc {
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
         let (watched, settings) = self.resolve(request.get_ref())?;
         watched.asked(settings);
-        let spec = MetricSpec {
-            metric_name: METRIC.to_owned(),
-            target_size: 1,
-            target_size_float: 1.0,
-        };
+        let spec =
+            MetricSpec { metric_name: METRIC.to_owned(), target_size: 1, target_size_float: 1.0 };
         Ok(Response::new(GetMetricSpecResponse { metric_specs: vec![spec] }))
     }
 

@@ -150,7 +150,8 @@ pub(crate) struct Pipelines(Arc<BTreeMap<String, Arc<Watched>>>);
 
 impl Pipelines {
     pub(crate) fn new(specs: Vec<PipelineSpec>) -> Self {
-        let watched = specs.into_iter().map(|spec| (spec.name.clone(), Arc::new(Watched::new(spec))));
+        let watched =
+            specs.into_iter().map(|spec| (spec.name.clone(), Arc::new(Watched::new(spec))));
         Self(Arc::new(watched.collect()))
     }
 

@@ -27,11 +27,8 @@ const LAG: Described = (
     OF_TOPIC,
     "Messages of a source topic or retry tier that are not settled.",
 );
-const DUE_LAG: Described = (
-    "millstream_scaler_due_lag_messages",
-    OF_TOPIC,
-    "Those of them that could be handled now.",
-);
+const DUE_LAG: Described =
+    ("millstream_scaler_due_lag_messages", OF_TOPIC, "Those of them that could be handled now.");
 const WANTED: Described = (
     "millstream_scaler_wanted_replicas",
     OF_PIPELINE,
@@ -52,8 +49,7 @@ const RATE: Described = (
     OF_PIPELINE,
     "Messages a host settles in a second when it has enough to do, as measured last.",
 );
-const ALL: &[Described] =
-    &[UP, ANSWER_AGE, LAG, DUE_LAG, WANTED, PARTITIONS, HOSTS, RATE];
+const ALL: &[Described] = &[UP, ANSWER_AGE, LAG, DUE_LAG, WANTED, PARTITIONS, HOSTS, RATE];
 
 /// The text of a scrape.
 ///

@@ -62,8 +62,7 @@ impl HostRate {
                 Some(0) if time < INTERVAL_MAX => return,
                 Some(_) if time < INTERVAL_MIN => return,
                 Some(progress) if progress > 0 => {
-                    let measured =
-                        progress as f64 / time.as_secs_f64() / f64::from(sample.hosts);
+                    let measured = progress as f64 / time.as_secs_f64() / f64::from(sample.hosts);
                     self.believe(measured, began.due >= progress, time);
                 }
                 // Hosts or partitions have changed, or a commit went back: it cannot be compared.

@@ -57,7 +57,9 @@ pub(crate) fn parse(metadata: &HashMap<String, String>) -> Result<(&str, Setting
         let time = humantime::parse_duration(text.trim()).ok();
         let time = time.filter(|time| DRAIN_WITHIN_BOUNDS.contains(time));
         settings.drain_within = time.ok_or_else(|| {
-            format!("`{DRAIN_WITHIN}` cannot be {text:?}: write a time from \"1s\" to \"1d\", as \"2m\"")
+            format!(
+                "`{DRAIN_WITHIN}` cannot be {text:?}: write a time from \"1s\" to \"1d\", as \"2m\""
+            )
         })?;
     }
     if let Some(text) = metadata.get(LAG_PER_REPLICA) {

@@ -184,7 +184,17 @@ mod tests {
         let partition = Partition::new("orders", 0);
         let next = committed.unwrap_or(end).max(start);
         let lag = end.saturating_sub(next);
-        Unsettled { partition, tier: None, committed, start, next, end, due_end: end, lag, due: lag }
+        Unsettled {
+            partition,
+            tier: None,
+            committed,
+            start,
+            next,
+            end,
+            due_end: end,
+            lag,
+            due: lag,
+        }
     }
 
     #[test]

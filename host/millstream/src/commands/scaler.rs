@@ -13,9 +13,11 @@ use crate::{host, kafka};
 
 /// Arguments of `scaler`.
 #[derive(Debug, Args)]
-#[command(after_help = "It needs no host, no plugin and no data folder: what it tells is computed from \
+#[command(
+    after_help = "It needs no host, no plugin and no data folder: what it tells is computed from \
 the brokers. Neither address asks who calls: let only KEDA and Prometheus reach them. docs/scaling.md says how \
-replicas are computed, what a trigger's metadata may say, and what an outage does.")]
+replicas are computed, what a trigger's metadata may say, and what an outage does."
+)]
 pub struct ScalerArgs {
     /// Where KEDA's external scaler is served (gRPC without TLS)
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9465")]
