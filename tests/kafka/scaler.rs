@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use millstream_core::clock::{SystemClock, WallClock as _};
@@ -380,6 +380,24 @@ fn a_scaler_that_never_reached_a_broker_says_that_it_does_not_know() {
     cluster.start_all();
     assert_eq!(followed.next(WITHIN), Some(true), "the stream goes on when the cluster answers");
     assert_eq!(scaler.replicas(&[]).unwrap(), 1);
+}
+
+#[test]
+fn a_scaler_that_is_asked_to_end_waits_for_no_broker() {
+    let bootstrap = format!("bootstrap_servers = \"{}\"", shared().bootstrap());
+    let pipeline = Pipeline::new(shared(), "echo", "", "");
+    pipeline.edit(&bootstrap, "bootstrap_servers = \"127.0.0.1:1\"");
+    let mut scaler = Scaler::start(&pipeline.folders[0], &pipeline.source);
+    let mut keda = scaler.keda.clone();
+    let following = keda.stream_is_active(scaler.object(&[]));
+    let mut stream = scaler.runtime.block_on(following).unwrap().into_inner();
+    let pid = scaler.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    // Less than the 15 s that the first answer of a cluster is waited for.
+    let ended = waiting::until_ended("the scaler", Duration::from_secs(8), &mut scaler.child);
+    assert_eq!(ended.code(), Some(0));
+    let told = scaler.runtime.block_on(stream.message());
+    assert!(matches!(told, Ok(None)), "a stream ends in order: {told:?}");
 }
 
 #[test]
