@@ -5,20 +5,32 @@ use std::collections::BTreeSet;
 /// In the layout of an assignment (ConsumerProtocolAssignment) the number of topics stands behind a version.
 const TOPICS_AT: std::ops::Range<usize> = 2..6;
 
+/// Who works in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupHosts {
+    /// So many hosts own partitions.
+    Owning(u32),
+    /// It rebalances: nobody works now, and who will is not decided.
+    Changing,
+    /// The cluster does not tell, as of groups of the new protocol.
+    NotTold,
+}
+
 /// How many hosts own partitions. A host that came back may be there twice, as a member that will time out and as
-/// itself; its client id is one. `None`: nobody can tell, as while the group rebalances.
+/// itself; its client id is one.
 pub(crate) fn count<'a>(
     state: &str,
     members: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
-) -> Option<u32> {
+) -> GroupHosts {
     match state {
-        "Empty" => Some(0),
+        "Empty" => GroupHosts::Owning(0),
         "Stable" => {
             let owners = members.filter(|(_, assignment)| assignment.is_some_and(owns_any));
             let owners: BTreeSet<&str> = owners.map(|(client_id, _)| client_id).collect();
-            u32::try_from(owners.len()).ok()
+            GroupHosts::Owning(u32::try_from(owners.len()).unwrap_or(u32::MAX))
         }
-        _ => None,
+        "PreparingRebalance" | "CompletingRebalance" => GroupHosts::Changing,
+        _ => GroupHosts::NotTold,
     }
 }
 
@@ -43,14 +55,19 @@ mod tests {
             ("d", None),
             ("e", Some(&[][..])),
         ];
-        assert_eq!(count("Stable", members.into_iter()), Some(2));
+        assert_eq!(count("Stable", members.into_iter()), GroupHosts::Owning(2));
     }
 
     #[test]
     fn a_group_that_changes_or_is_not_told_of_has_no_number() {
-        for state in ["PreparingRebalance", "CompletingRebalance", "Dead", ""] {
-            assert_eq!(count(state, [("a", Some(ONE_TOPIC))].into_iter()), None, "{state}");
+        for (state, hosts) in [
+            ("PreparingRebalance", GroupHosts::Changing),
+            ("CompletingRebalance", GroupHosts::Changing),
+            ("Dead", GroupHosts::NotTold),
+            ("", GroupHosts::NotTold),
+        ] {
+            assert_eq!(count(state, [("a", Some(ONE_TOPIC))].into_iter()), hosts, "{state}");
         }
-        assert_eq!(count("Empty", std::iter::empty()), Some(0));
+        assert_eq!(count("Empty", std::iter::empty()), GroupHosts::Owning(0));
     }
 }

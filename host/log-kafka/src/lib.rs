@@ -36,5 +36,6 @@ mod sending;
 mod topics;
 mod transactions;
 
+pub use group_hosts::GroupHosts;
 pub use log::KafkaLog;
 pub use options::{GroupProtocol, KafkaOptions, is_secret, refused_property};

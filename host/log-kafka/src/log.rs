@@ -23,7 +23,7 @@ use crate::commit_metadata::{self, NET_BYTES_MAX};
 use crate::consumer::KafkaConsumer;
 use crate::errors;
 use crate::group_clients::GroupClients;
-use crate::group_hosts;
+use crate::group_hosts::{self, GroupHosts};
 use crate::member::Member;
 use crate::offsets::{self, EARLIEST, LATEST};
 use crate::options::KafkaOptions;
@@ -128,19 +128,19 @@ impl KafkaLog {
         let _ = tokio::task::spawn_blocking(move || log.producer.flush(CALL)).await;
     }
 
-    /// How many hosts own partitions in a group; `None` while it changes, or if the cluster does not tell
-    /// (groups of the new protocol).
+    /// Who works in a group.
     ///
     /// # Errors
     /// See [`LogError`].
-    pub async fn hosts(&self, group: &str) -> Result<Option<u32>, LogError> {
+    pub async fn hosts(&self, group: &str) -> Result<GroupHosts, LogError> {
         let (client, group) = (Arc::clone(&self.committed), group.to_owned());
         blocking(move || {
             let operation = format!("asking for the members of group {group}");
             let found = client.fetch_group_list(Some(&group), CALL);
             let found = found.map_err(|error| client.error(&operation, &error))?;
             let described = found.groups().iter().find(|found| found.name() == group);
-            Ok(described.and_then(|described| {
+            // A group that the cluster does not know has no members yet.
+            Ok(described.map_or(GroupHosts::Owning(0), |described| {
                 let members = described.members().iter();
                 let members = members.map(|member| (member.client_id(), member.assignment()));
                 group_hosts::count(described.state(), members)

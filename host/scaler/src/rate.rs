@@ -29,8 +29,10 @@ pub(crate) struct Sample {
     pub(crate) next: BTreeMap<Partition, Offset>,
     /// What was due.
     pub(crate) due: u64,
-    /// How many hosts worked.
+    /// How many hosts worked; 0 also while nobody can tell who does.
     pub(crate) hosts: u32,
+    /// Whether the cluster told that, or it is assumed.
+    pub(crate) are_told: bool,
 }
 
 /// See the module.
@@ -59,7 +61,8 @@ impl HostRate {
             let same = began.hosts == sample.hosts && began.next.keys().eq(sample.next.keys());
             let progress = same.then(|| progress(&began.next, &sample.next)).flatten();
             match progress {
-                Some(0) if time < INTERVAL_MAX => return,
+                // Those that are assumed may not be there yet.
+                Some(0) if sample.are_told && time < INTERVAL_MAX => return,
                 Some(_) if time < INTERVAL_MIN => return,
                 Some(progress) if progress > 0 => {
                     let measured = progress as f64 / time.as_secs_f64() / f64::from(sample.hosts);
@@ -102,7 +105,7 @@ mod tests {
         for (second, settled, due, hosts) in looks {
             let at = start + Duration::from_secs(*second);
             let next = BTreeMap::from([(Partition::new("orders", 0), *settled)]);
-            rate.observe(Sample { at, next, due: *due, hosts: *hosts });
+            rate.observe(Sample { at, next, due: *due, hosts: *hosts, are_told: true });
         }
         rate.known()
     }
@@ -156,12 +159,25 @@ mod tests {
             next: topics.iter().map(|topic| (Partition::new(*topic, 0), settled)).collect(),
             due: 10_000,
             hosts: 1,
+            are_told: true,
         };
         rate.observe(of(&["orders"], 0, 0));
         rate.observe(of(&["orders", "orders.retry.5s"], 5, 1_000));
         assert_eq!(rate.known(), None, "a tier came");
         rate.observe(of(&["orders", "orders.retry.5s"], 10, 1_500));
         assert_eq!(rate.known(), Some(200.0));
+    }
+
+    #[test]
+    fn hosts_that_are_only_assumed_are_not_slow_before_they_are_there() {
+        let at = Instant::now();
+        let mut rate = HostRate::default();
+        for (second, settled) in [(0, 0), (5, 0), (300, 0), (305, 500)] {
+            let at = at + Duration::from_secs(second);
+            let next = BTreeMap::from([(Partition::new("orders", 0), settled)]);
+            rate.observe(Sample { at, next, due: 10_000, hosts: 1, are_told: false });
+        }
+        assert_eq!(rate.known(), Some(100.0));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use millstream_core::lag::{self, Places, Unsettled};
 use millstream_core::log::LogError;
 use millstream_core::message::{Offset, Partition};
 use millstream_core::pipeline_spec::Start;
-use millstream_log_kafka::{KafkaLog, KafkaOptions};
+use millstream_log_kafka::{GroupHosts, KafkaLog, KafkaOptions};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ const USUAL: Duration = Duration::from_secs(5);
 /// After a look that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long it is believed which topics and partitions there are.
-const PLACES_FRESH: Duration = Duration::from_secs(30);
+const PLACES_FRESH: Duration = Duration::from_secs(10);
 
 /// The cluster, reached by whoever needs it first.
 pub(crate) struct Cluster {
@@ -127,10 +127,10 @@ impl Looker {
         let due = unsettled.iter().map(|partition| partition.due).sum();
         // Nothing is measured while nobody has anything to do. Not to know the members is no trouble.
         let hosts = match due {
-            0 => None,
+            0 => GroupHosts::Changing,
             _ => log.hosts(&spec.group).await.unwrap_or_else(|error| {
                 tracing::debug!(pipeline = %spec.name, %error, "the group's members are not known");
-                None
+                GroupHosts::Changing
             }),
         };
         let next = unsettled.iter().map(|found| (found.partition.clone(), found.next)).collect();
@@ -138,11 +138,21 @@ impl Looker {
             let answer = watched.now().answer;
             answer.map_or(1, |answer| answer.wanted(&watched.settings())).max(1)
         };
-        let hosts_at_work = hosts.unwrap_or_else(wanted_last);
-        self.rate.observe(Sample { at, next, due, hosts: hosts_at_work });
+        let (told, at_work) = match hosts {
+            GroupHosts::Owning(hosts) => (Some(hosts), hosts),
+            GroupHosts::Changing => (None, 0),
+            GroupHosts::NotTold => (None, wanted_last()),
+        };
+        self.rate.observe(Sample { at, next, due, hosts: at_work, are_told: told.is_some() });
         let partitions = u32::try_from(places.sources.len()).unwrap_or(u32::MAX);
         self.places = Some((places, listed));
-        Ok(Answer { at, topics: by_topic(&unsettled), partitions, hosts, rate: self.rate.known() })
+        Ok(Answer {
+            at,
+            topics: by_topic(&unsettled),
+            partitions,
+            hosts: told,
+            rate: self.rate.known(),
+        })
     }
 }
 
