@@ -4,6 +4,9 @@
 //! due when it began; otherwise hosts may have waited for messages, and what was settled is a lower bound, which
 //! raises the rate and never lowers it.
 //!
+//! Hosts that have just come make their topics, read their tiers and load what they need first: an interval begins when
+//! the first progress of the same hosts was seen.
+//!
 //! An interval without progress is not a rate of zero: a long call is under way, a host starts, a dependency is away. It
 //! goes on until there is progress, for at most [`INTERVAL_MAX`].
 
@@ -40,6 +43,8 @@ pub(crate) struct Sample {
 pub(crate) struct HostRate {
     /// The look the interval began with; none while nothing is due or nobody works.
     began: Option<Sample>,
+    /// Whether these hosts have made progress before it began.
+    warm: bool,
     /// Messages a second and host; finite and above zero.
     rate: Option<f64>,
 }
@@ -53,7 +58,7 @@ impl HostRate {
     /// Takes a look into account.
     pub(crate) fn observe(&mut self, sample: Sample) {
         if sample.hosts == 0 {
-            self.began = None;
+            (self.began, self.warm) = (None, false);
             return;
         }
         if let Some(began) = &self.began {
@@ -63,16 +68,18 @@ impl HostRate {
             match progress {
                 // Those that are assumed may not be there yet.
                 Some(0) if sample.are_told && time < INTERVAL_MAX => return,
+                Some(1..) if !self.warm => self.warm = true,
                 Some(_) if time < INTERVAL_MIN => return,
                 Some(progress) if progress > 0 => {
                     let measured = progress as f64 / time.as_secs_f64() / f64::from(sample.hosts);
                     self.believe(measured, began.due >= progress, time);
                 }
                 // Hosts or partitions have changed, or a commit went back: it cannot be compared.
-                _ => {}
+                _ => self.warm = false,
             }
         }
         self.began = (sample.due > 0).then_some(sample);
+        self.warm &= self.began.is_some();
     }
 
     fn believe(&mut self, measured: f64, was_busy: bool, time: Duration) {
@@ -102,10 +109,16 @@ mod tests {
     fn after(looks: &[(u64, u64, u64, u32)]) -> Option<f64> {
         let start = Instant::now();
         let mut rate = HostRate::default();
+        let mut look = |at, settled, due, hosts| {
+            let next = BTreeMap::from([(Partition::new("orders", 0), settled)]);
+            rate.observe(Sample { at, next, due, hosts, are_told: true });
+        };
+        // They have settled a message before.
+        if let Some((_, settled, _, hosts)) = looks.first() {
+            look(start, *settled, 1, *hosts);
+        }
         for (second, settled, due, hosts) in looks {
-            let at = start + Duration::from_secs(*second);
-            let next = BTreeMap::from([(Partition::new("orders", 0), *settled)]);
-            rate.observe(Sample { at, next, due: *due, hosts: *hosts, are_told: true });
+            look(start + Duration::from_secs(1 + second), settled + 1, *due, *hosts);
         }
         rate.known()
     }
@@ -143,7 +156,12 @@ mod tests {
         assert_eq!(after(&slow), Some(0.1), "six messages in a minute");
         assert_eq!(after(&[(0, 0, 100, 1), (5, 0, 100, 1)]), None);
         // What stood still for an hour and goes on was not slow.
-        let stood = [(0, 0, 10_000, 1), (3_600, 0, 10_000, 1), (3_605, 500, 9_500, 1)];
+        let stood = [
+            (0, 0, 10_000, 1),
+            (3_600, 0, 10_000, 1),
+            (3_605, 90, 9_910, 1),
+            (3_610, 590, 9_410, 1),
+        ];
         assert_eq!(after(&stood), Some(100.0));
     }
 
@@ -164,15 +182,29 @@ mod tests {
         rate.observe(of(&["orders"], 0, 0));
         rate.observe(of(&["orders", "orders.retry.5s"], 5, 1_000));
         assert_eq!(rate.known(), None, "a tier came");
-        rate.observe(of(&["orders", "orders.retry.5s"], 10, 1_500));
+        rate.observe(of(&["orders", "orders.retry.5s"], 10, 1_100));
+        assert_eq!(rate.known(), None, "they have just begun");
+        rate.observe(of(&["orders", "orders.retry.5s"], 15, 1_600));
         assert_eq!(rate.known(), Some(200.0));
+    }
+
+    #[test]
+    fn what_a_host_does_first_does_not_make_it_slow() {
+        let at = Instant::now();
+        let mut rate = HostRate::default();
+        for (second, settled) in [(0, 0), (5, 0), (10, 5), (15, 505)] {
+            let at = at + Duration::from_secs(second);
+            let next = BTreeMap::from([(Partition::new("orders", 0), settled)]);
+            rate.observe(Sample { at, next, due: 10_000, hosts: 1, are_told: true });
+        }
+        assert_eq!(rate.known(), Some(100.0));
     }
 
     #[test]
     fn hosts_that_are_only_assumed_are_not_slow_before_they_are_there() {
         let at = Instant::now();
         let mut rate = HostRate::default();
-        for (second, settled) in [(0, 0), (5, 0), (300, 0), (305, 500)] {
+        for (second, settled) in [(0, 0), (5, 0), (300, 0), (305, 20), (310, 520)] {
             let at = at + Duration::from_secs(second);
             let next = BTreeMap::from([(Partition::new("orders", 0), settled)]);
             rate.observe(Sample { at, next, due: 10_000, hosts: 1, are_told: false });

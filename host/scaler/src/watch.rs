@@ -1,7 +1,7 @@
 //! Watch: a task for each pipeline that asks the broker, and writes down what it found.
 //!
-//! Every half second while somebody waits for the first message, else every five: a look is four requests to each broker
-//! that leads a partition, and one more for the members of a group that works. A look that fails changes nothing but the
+//! Every half second while somebody waits for the first message, else every five: a look is at most five requests to each
+//! broker that leads a partition, and two for the members of a group that has something to do. A look that fails changes nothing but the
 //! trouble; it is tried again after a second. Each request has a limit of ten seconds (`millstream-log-kafka`).
 
 use std::collections::BTreeMap;
