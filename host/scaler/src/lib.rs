@@ -24,7 +24,7 @@ mod watch;
 pub use server::{BindError, Scaler, ScalerOptions};
 
 /// KEDA's interface, made from `proto/externalscaler.proto`; the client is for tests.
-#[expect(missing_docs, clippy::all, reason = "generated code")]
+#[expect(missing_docs, reason = "generated code")]
 #[allow(unreachable_pub, reason = "generated code; that it is reachable is up to the generator")]
 pub mod keda {
     tonic::include_proto!("externalscaler");
