@@ -154,7 +154,7 @@ impl Followed<'_> {
             .runtime
             .block_on(async { tokio::time::timeout(within, self.stream.message()).await });
         let message = message.ok()?.unwrap();
-        Some(message.expect("the stream has ended").result)
+        Some(message.unwrap_or_else(|| panic!("the stream has ended")).result)
     }
 }
 
