@@ -14,6 +14,7 @@ mod host_crash;
 mod hosts;
 mod kills;
 mod order;
+mod scaler;
 mod security;
 mod twice;
 mod what_fails;

@@ -10,6 +10,8 @@ use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use crate::kafka::unique;
+
 /// No broker takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -77,6 +79,28 @@ impl Writer {
     /// When it is not in time.
     pub fn flush(&self) {
         self.producer.flush(PATIENCE).unwrap();
+    }
+}
+
+/// Writes messages (key, value) in a transaction of their own, and commits or aborts it.
+///
+/// # Panics
+/// When the cluster refuses it.
+pub fn write_transaction(bootstrap: &str, topic: &str, messages: &[(&str, &str)], commit: bool) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("transactional.id", unique("writer"));
+    let producer: BaseProducer = config.create().unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    producer.begin_transaction().unwrap();
+    let writer = Writer { producer };
+    for (key, value) in messages {
+        writer.write(topic, key, value);
+    }
+    // What is aborted before it was sent would leave nothing in the topic.
+    writer.flush();
+    match commit {
+        true => writer.producer.commit_transaction(PATIENCE).unwrap(),
+        false => writer.producer.abort_transaction(PATIENCE).unwrap(),
     }
 }
 

@@ -10,6 +10,8 @@ pub struct Line {
     pub partition: u32,
     /// The offset there.
     pub offset: u64,
+    /// The log's time of the message, in epoch milliseconds.
+    pub timestamp: i64,
     /// The key, if it is text.
     pub key: Option<Value>,
     /// The value: a string if it is text.

@@ -19,12 +19,34 @@ use crate::limits::{CONNECTIONS_MAX, DRAIN_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_M
 /// How long to wait after the system refused a connection (too many open files, above all).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown`, then lets requests under way end for at most [`DRAIN_TIME_MAX`].
-pub(crate) async fn serve(
+/// Hears when connections are to end.
+#[derive(Clone, Debug)]
+pub struct Stopped(watch::Receiver<bool>);
+
+impl Stopped {
+    /// Waits until they are.
+    pub async fn told(&mut self) {
+        // An error says that the server is gone, which comes to the same.
+        let _ = self.0.wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// Serves HTTP/1 until `shutdown`, then lets requests under way end for a few seconds.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+    serve_each(listener, shutdown, |stream, stopped| connection(stream, router.clone(), stopped))
+        .await;
+}
+
+/// Serves whatever `connection` speaks: a bounded number of them until `shutdown`, then lets them end for at
+/// most [`DRAIN_TIME_MAX`].
+pub async fn serve_each<F, R>(
     listener: TcpListener,
-    router: Router,
     shutdown: impl Future<Output = ()>,
-) {
+    connection: F,
+) where
+    F: Fn(TcpStream, Stopped) -> R,
+    R: Future<Output = ()> + Send + 'static,
+{
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -35,7 +57,11 @@ pub(crate) async fn serve(
             () = &mut shutdown => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             Some((stream, permit)) = accept(&listener, &room) => {
-                connections.spawn(connection(stream, router.clone(), stopped.clone(), permit));
+                let served = connection(stream, Stopped(stopped.clone()));
+                connections.spawn(async move {
+                    served.await;
+                    drop(permit);
+                });
             }
             else => break,
         }
@@ -44,7 +70,7 @@ pub(crate) async fn serve(
     let _ = stop.send(true);
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN_TIME_MAX, drained).await.is_err() {
-        tracing::warn!("requests to the admin API were cut off: they took longer than the drain");
+        tracing::warn!("requests were cut off: they took longer than the drain");
         connections.shutdown().await;
     }
 }
@@ -59,19 +85,14 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, _)) => return Some((stream, permit)),
             Err(error) => {
-                tracing::warn!(%error, "the admin API could not accept a connection; going on");
+                tracing::warn!(%error, "a connection could not be accepted; going on");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    router: Router,
-    mut stopped: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
-) {
+async fn connection(stream: TcpStream, router: Router, mut stopped: Stopped) {
     let _ = stream.set_nodelay(true);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -79,19 +100,15 @@ async fn connection(
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut served = std::pin::pin!(served);
-    let told_to_stop = async move {
-        // An error says that the server is gone, which comes to the same.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    };
     let result = tokio::select! {
         result = &mut served => result,
-        () = told_to_stop => {
+        () = stopped.told() => {
             served.as_mut().graceful_shutdown();
             served.await
         }
     };
     if let Err(error) = result {
         // Whatever a client did to its connection is its own affair.
-        tracing::debug!(%error, "a connection to the admin API ended early");
+        tracing::debug!(%error, "a connection ended early");
     }
 }

@@ -18,7 +18,7 @@
 //!
 //! Errors are JSON: `{"error":"what, why, what to do","class":"unavailable|fenced|fatal|request"}`.
 
-mod connections;
+pub mod connections;
 mod failure;
 #[cfg(test)]
 mod fake_log;

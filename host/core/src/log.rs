@@ -21,7 +21,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::idempotency::Mark;
-use crate::message::{Message, Offset, Partition, Record, Topic};
+use crate::lag;
+use crate::message::{EpochMs, Message, Offset, Partition, Record, Topic};
 
 /// Why a log did not do what it was asked, by what the caller does next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,6 +161,17 @@ pub struct Ends {
     /// The offset after everything that is there, messages of open transactions and markers included:
     /// no `Batch::next`, and so no commit, is beyond it.
     pub high: Offset,
+}
+
+/// Asks where the messages of a partition begin that were appended after a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppendedAfter {
+    /// The partition.
+    pub partition: Partition,
+    /// Where it is looked.
+    pub within: Range<Offset>,
+    /// The time.
+    pub time: EpochMs,
 }
 
 /// What a topic keeps, and how.
@@ -332,6 +344,19 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// `Fatal` if one does not exist; else see [`LogError`].
     async fn ends(&self, partitions: &[Partition]) -> Result<Vec<Ends>, LogError>;
+
+    /// Of each question the first offset in its range that was appended after its time, or the range's
+    /// end, in the order asked. Times grow with the offset, but for what a clock that was set back left behind.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    async fn first_after(&self, asked: &[AppendedAfter]) -> Result<Vec<Offset>, LogError> {
+        let mut found = Vec::with_capacity(asked.len());
+        for asked in asked {
+            found.push(lag::first_after_by_halves(self, asked).await?);
+        }
+        Ok(found)
+    }
 
     /// What a group has committed, in the order asked for; for tools.
     ///

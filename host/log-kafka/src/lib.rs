@@ -22,8 +22,11 @@ mod deliveries;
 mod errors;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod group_clients;
+mod group_hosts;
 mod log;
 mod member;
+mod offsets;
 mod options;
 mod polled;
 mod producer;
@@ -33,5 +36,6 @@ mod sending;
 mod topics;
 mod transactions;
 
+pub use group_hosts::GroupHosts;
 pub use log::KafkaLog;
 pub use options::{GroupProtocol, KafkaOptions, is_secret, refused_property};

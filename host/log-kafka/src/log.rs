@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millstream_core::log::{
-    Appended, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room, Subscription,
-    TopicSpec,
+    Appended, AppendedAfter, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room,
+    Subscription, TopicSpec,
 };
 use millstream_core::message::{Offset, Partition, Record};
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError, KafkaResult};
 use tokio::sync::Notify;
 
 use crate::admin::Admin;
@@ -22,7 +22,10 @@ use crate::client::{self, CALL, Context};
 use crate::commit_metadata::{self, NET_BYTES_MAX};
 use crate::consumer::KafkaConsumer;
 use crate::errors;
+use crate::group_clients::GroupClients;
+use crate::group_hosts::{self, GroupHosts};
 use crate::member::Member;
+use crate::offsets::{self, EARLIEST, LATEST};
 use crate::options::KafkaOptions;
 use crate::polled::Polled;
 use crate::producer::Producer;
@@ -47,10 +50,6 @@ const FETCHERS_MAX: usize = 8;
 /// What a fetch reads ahead is a part of this.
 const FETCH_ROOM: Room = Room { messages: 1000, bytes: 16 << 20 };
 
-/// Kafka's names for the ends of a partition, in the place of a timestamp (ListOffsets, KIP-79).
-const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
-
 /// A Kafka cluster.
 pub struct KafkaLog {
     options: Arc<KafkaOptions>,
@@ -63,6 +62,8 @@ pub struct KafkaLog {
     /// Sees everything.
     uncommitted: Arc<Polled>,
     fetchers: Mutex<Vec<Fetcher>>,
+    /// Clients that asked for commits.
+    group_clients: Arc<GroupClients>,
 }
 
 /// A reader that stands somewhere in a partition.
@@ -116,6 +117,7 @@ impl KafkaLog {
             committed,
             uncommitted,
             fetchers: Mutex::default(),
+            group_clients: Arc::default(),
         }))
     }
 
@@ -126,42 +128,23 @@ impl KafkaLog {
         let _ = tokio::task::spawn_blocking(move || log.producer.flush(CALL)).await;
     }
 
-    /// Asks for offsets of partitions, in their order; `what` is LATEST or EARLIEST.
-    async fn offsets(
-        &self,
-        client: &Arc<Polled>,
-        partitions: &[Partition],
-        what: i64,
-    ) -> Result<Vec<Offset>, LogError> {
-        let (client, partitions) = (Arc::clone(client), partitions.to_vec());
-        let topics = Arc::clone(&self.topics);
+    /// Who works in a group.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub async fn hosts(&self, group: &str) -> Result<GroupHosts, LogError> {
+        let (client, group) = (Arc::clone(&self.committed), group.to_owned());
         blocking(move || {
-            // It is there: who asks has looked. Its broker, or this client, does not know of it yet, or
-            // again. Or it is gone since: who asks again looks again.
-            let error_of = |operation: &str, error: &KafkaError| match error.rdkafka_error_code() {
-                Some(Code::UnknownPartition | Code::UnknownTopicOrPartition) => {
-                    topics.forget();
-                    LogError::Unavailable(format!("{operation}: {error}"))
-                }
-                _ => client.error(operation, error),
-            };
-            let asked = rdkafka::Offset::from_raw(what);
-            let list = list_of(&partitions, |_| asked).map_err(|e| client.error("ends", &e))?;
-            let found = client.offsets_for_times(list, CALL);
-            let found = found.map_err(|error| error_of("asking for the ends", &error))?;
-            let offset = |partition: &Partition| {
-                let number = records::raw_partition(partition.number);
-                let element = found.find_partition(&partition.topic, number);
-                let operation = format!("asking for the ends of {partition}");
-                let element =
-                    element.ok_or_else(|| LogError::Unavailable(format!("{operation}: none")))?;
-                element.error().map_err(|error| error_of(&operation, &error))?;
-                match element.offset() {
-                    rdkafka::Offset::Offset(offset) => Ok(records::offset(offset)),
-                    other => Err(LogError::Unavailable(format!("{operation}: {other:?}"))),
-                }
-            };
-            partitions.iter().map(offset).collect()
+            let operation = format!("asking for the members of group {group}");
+            let found = client.fetch_group_list(Some(&group), CALL);
+            let found = found.map_err(|error| client.error(&operation, &error))?;
+            let described = found.groups().iter().find(|found| found.name() == group);
+            // A group that the cluster does not know has no members yet.
+            Ok(described.map_or(GroupHosts::Owning(0), |described| {
+                let members = described.members().iter();
+                let members = members.map(|member| (member.client_id(), member.assignment()));
+                group_hosts::count(described.state(), members)
+            }))
         })
         .await
     }
@@ -224,7 +207,7 @@ impl KafkaLog {
 }
 
 /// Runs what blocks where it may.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
     let called = tokio::task::spawn_blocking(call).await;
@@ -383,12 +366,16 @@ impl Log for KafkaLog {
             }
         }
         let (starts, ends, highs) = tokio::try_join!(
-            self.offsets(&self.uncommitted, partitions, EARLIEST),
-            self.offsets(&self.committed, partitions, LATEST),
-            self.offsets(&self.uncommitted, partitions, LATEST),
+            offsets::all_at(&self.uncommitted, &self.topics, partitions, EARLIEST),
+            offsets::all_at(&self.committed, &self.topics, partitions, LATEST),
+            offsets::all_at(&self.uncommitted, &self.topics, partitions, LATEST),
         )?;
         let all = starts.into_iter().zip(ends).zip(highs);
         Ok(all.map(|((start, end), high)| Ends { start, end: end.max(start), high }).collect())
+    }
+
+    async fn first_after(&self, asked: &[AppendedAfter]) -> Result<Vec<Offset>, LogError> {
+        offsets::first_after(&self.committed, &self.topics, asked).await
     }
 
     async fn committed(
@@ -396,11 +383,21 @@ impl Log for KafkaLog {
         group: &str,
         partitions: &[Partition],
     ) -> Result<Vec<Option<Commit>>, LogError> {
-        let config = client::tool(&self.options, group, true);
-        let context = Context::new(Arc::clone(&self.options), "commits");
+        let (asking, kept) = (group.to_owned(), Arc::clone(&self.group_clients));
+        let options = Arc::clone(&self.options);
         let ask = move |list| {
-            let client = Polled::new(&config, context).map_err(|_| KafkaError::Canceled)?;
-            client.committed_offsets(list, CALL)
+            let client = match kept.take(&asking) {
+                Some(client) => client,
+                None => {
+                    let config = client::tool(&options, &asking, true);
+                    let context = Context::new(options, "commits");
+                    Polled::new(&config, context).map_err(|_| KafkaError::Canceled)?
+                }
+            };
+            // One that failed is not kept: the next call begins with a new one.
+            let found = client.committed_offsets(list, CALL)?;
+            kept.keep(asking, client);
+            Ok(found)
         };
         committed(ask, &self.cluster_id, group, partitions).await
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use millstream_admin::{ConnectError, RemoteLog, Token};
 use millstream_core::log::{Log, TopicSpec};
+use millstream_core::nearest::nearest;
 use millstream_log_embedded::{EmbeddedLog, EmbeddedOptions, OpenError};
 
 use crate::commands::{Context, Place};
@@ -234,7 +235,7 @@ pub async fn require_topic(log: &dyn Log, name: &str) -> Result<TopicSpec, Failu
         return Ok(topic.clone());
     }
     let known: Vec<String> = topics.iter().map(|topic| topic.name.to_string()).collect();
-    let fix = match config::nearest(name, &known) {
+    let fix = match nearest(name, &known) {
         Some(nearest) => {
             format!("did you mean {nearest:?}? Else `millstream topics create {name}`")
         }

@@ -59,6 +59,8 @@ enum Command {
     Topics(commands::topics::TopicsCommand),
     /// How far each pipeline is behind
     Lag(commands::lag::LagArgs),
+    /// Tell KEDA and Prometheus how many hosts each pipeline needs, from Kafka alone
+    Scaler(commands::scaler::ScalerArgs),
     /// What the running host says of its pipelines
     Status(commands::status::StatusArgs),
     /// List, show or redrive dead letters
@@ -117,6 +119,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Consume(args) => commands::consume::run(context, args).await,
         Command::Topics(command) => commands::topics::run(context, command).await,
         Command::Lag(args) => commands::lag::run(context, args).await,
+        Command::Scaler(args) => commands::scaler::run(context, args).await,
         Command::Status(args) => commands::status::run(context, args).await,
         Command::Dlq(command) => commands::dlq::run(context, command).await,
         Command::Plugin(command) => commands::plugin::run(context, command).await,

@@ -9,6 +9,7 @@ pub mod lag;
 pub mod plugin;
 pub mod produce;
 pub mod run;
+pub mod scaler;
 pub mod status;
 pub mod topics;
 

@@ -25,7 +25,6 @@ pub use log::{Durability, LogKind, LogOptions, NewTopics};
 pub use names::{host_problem, topic_problem};
 pub use raw::Scalar;
 pub use topics::{Companion, CompanionKind, companions};
-pub use unknown_key::nearest;
 
 use crate::finding::{Code, Finding};
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use millstream_admin::{AdminServer, AdminState, PipelineReadiness, Token, TokenSource};
 use millstream_core::clock::{SystemClock, WallClock as _};
+use millstream_core::lag;
 use millstream_core::log::Log;
 use millstream_core::metrics::Metrics;
 use millstream_core::pipeline::{Pipeline, PipelineError, Ports, SuspicionRight, Until};
@@ -31,7 +32,7 @@ use crate::config::{Config, LogKind, summary};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding, Severity};
 use crate::terminal::Terminal;
-use crate::{lag, plugin_file, topic_check, topic_plan};
+use crate::{plugin_file, topic_check, topic_plan};
 
 use log::HostLog;
 
@@ -281,7 +282,8 @@ async fn listen(terminal: Terminal, trigger: Trigger) {
     std::process::exit(1);
 }
 
-async fn signal() {
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {

@@ -6,7 +6,11 @@
 use std::sync::Arc;
 
 use millstream_core::log::Log;
+use millstream_core::pipeline_spec::PipelineSpec;
+use millstream_core::shutdown::Shutdown;
 
+use crate::commands::Context;
+use crate::commands::scaler::ScalerArgs;
 use crate::config::KafkaConfig;
 use crate::exit::Failure;
 use crate::finding::{Code, Finding};
@@ -40,22 +44,7 @@ impl Cluster {
     /// # Errors
     /// When no broker answers, or a person must mend something: authentication, a property.
     pub async fn connect(kafka: &KafkaConfig, host_id: String) -> Result<Self, Failure> {
-        use crate::config::GroupProtocol;
-        let value = |(name, setting): (&String, &crate::config::Setting)| {
-            (name.clone(), setting.value.clone())
-        };
-        let options = millstream_log_kafka::KafkaOptions {
-            bootstrap_servers: kafka.bootstrap_servers.clone(),
-            client: kafka.client.iter().map(value).collect(),
-            host_id,
-            group_protocol: match kafka.group_protocol {
-                GroupProtocol::Classic => millstream_log_kafka::GroupProtocol::Classic,
-                GroupProtocol::Consumer => millstream_log_kafka::GroupProtocol::Consumer,
-            },
-            static_membership: kafka.static_membership,
-            oauth_token_file: kafka.oauth_token_file.clone(),
-        };
-        match millstream_log_kafka::KafkaLog::connect(options).await {
+        match millstream_log_kafka::KafkaLog::connect(options(kafka, host_id)).await {
             Ok(kafka) => Ok(Self { log: kafka.clone(), kafka }),
             Err(error) => Err(not_reached(&error).into()),
         }
@@ -65,6 +54,56 @@ impl Cluster {
     pub async fn close(&self) {
         self.kafka.close().await;
     }
+}
+
+#[cfg(feature = "kafka")]
+fn options(kafka: &KafkaConfig, host_id: String) -> millstream_log_kafka::KafkaOptions {
+    use crate::config::GroupProtocol;
+    let value =
+        |(name, setting): (&String, &crate::config::Setting)| (name.clone(), setting.value.clone());
+    millstream_log_kafka::KafkaOptions {
+        bootstrap_servers: kafka.bootstrap_servers.clone(),
+        client: kafka.client.iter().map(value).collect(),
+        host_id,
+        group_protocol: match kafka.group_protocol {
+            GroupProtocol::Classic => millstream_log_kafka::GroupProtocol::Classic,
+            GroupProtocol::Consumer => millstream_log_kafka::GroupProtocol::Consumer,
+        },
+        static_membership: kafka.static_membership,
+        oauth_token_file: kafka.oauth_token_file.clone(),
+    }
+}
+
+/// Serves the scaler of these pipelines until `shutdown`.
+///
+/// # Errors
+/// When an address cannot be listened on.
+#[cfg(feature = "kafka")]
+pub async fn scaler(
+    context: &Context,
+    kafka: &KafkaConfig,
+    pipelines: Vec<PipelineSpec>,
+    args: &ScalerArgs,
+    shutdown: Shutdown,
+) -> Result<(), Failure> {
+    let options = millstream_scaler::ScalerOptions {
+        kafka: options(kafka, format!("scaler-{}", std::process::id())),
+        pipelines,
+        listen: args.listen,
+        metrics: args.metrics,
+    };
+    let scaler = millstream_scaler::Scaler::bind(options).await.map_err(|error| {
+        let what = "the scaler cannot serve";
+        let otherwise = "name another address";
+        Finding::of_text(Code::AdminUnusable, what, &error.to_string(), otherwise)
+    })?;
+    let (grpc, metrics) = (scaler.grpc_address(), scaler.metrics_address());
+    let servers = &kafka.bootstrap_servers;
+    context.terminal.say(&format!(
+        "scaler: gRPC at {grpc}, metrics at http://{metrics}/metrics, for the cluster at {servers}"
+    ));
+    scaler.serve(shutdown).await;
+    Ok(())
 }
 
 #[cfg(feature = "kafka")]
@@ -84,6 +123,21 @@ pub fn refused_property(_: &str) -> Option<&'static str> {
 #[cfg(not(feature = "kafka"))]
 pub fn is_secret(name: &str) -> bool {
     ["passphrase", "password", "pem", "secret"].iter().any(|word| name.contains(word))
+}
+
+/// There is nothing to ask.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "kafka"))]
+pub async fn scaler(
+    _: &Context,
+    _: &KafkaConfig,
+    _: Vec<PipelineSpec>,
+    _: &ScalerArgs,
+    _: Shutdown,
+) -> Result<(), Failure> {
+    Err(unavailable().into())
 }
 
 #[cfg(not(feature = "kafka"))]

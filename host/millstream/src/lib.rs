@@ -13,7 +13,6 @@ pub mod exit;
 pub mod finding;
 pub mod host;
 pub mod kafka;
-pub mod lag;
 pub mod logging;
 pub mod orphans;
 pub mod plugin_file;

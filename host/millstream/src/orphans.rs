@@ -5,13 +5,13 @@
 //! default itself changes when a second pipeline begins to read the topic.
 
 use millstream_core::headers;
+use millstream_core::lag;
 use millstream_core::log::{Log, LogError};
 use millstream_core::message::{Partition, Topic};
 use millstream_core::names::Template;
 use millstream_core::pipeline_spec::PipelineSpec;
 
 use crate::finding::{Code, Finding};
-use crate::lag;
 
 /// Templates that a pipeline has if it names none.
 const DEFAULT_TIERS: [&str; 2] = ["{topic}.retry.{delay}", "{topic}.{group}.retry.{delay}"];

@@ -30,7 +30,7 @@ fn everything() -> (Registry, PartitionMetrics) {
 fn page() -> String {
     let mut page = String::from(
         "# Metrics\n\nWhat `/metrics` shows. Written from the code: `BLESS=1 cargo test -p millstream-core metrics`.\n\
-         Labels are bounded: never a key, an offset or a message's content.\n\n\
+         Labels are bounded: never a key, an offset or a message's content. The scaler has its own: scaling.md.\n\n\
          | metric | type | labels | what |\n|---|---|---|---|\n",
     );
     let (registry, _partition) = everything();

@@ -1,10 +1,11 @@
 //! Topics, appending, fetching and deleting: what needs no group.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_core::log::{Log, RecordError, Room, TopicSpec};
-use millstream_core::message::{Header, Partition, Record};
+use millstream_core::log::{AppendedAfter, Log, RecordError, Room, TopicSpec};
+use millstream_core::message::{Header, Offset, Partition, Record};
 
 use super::{
     Checked, MESSAGE_BYTES_MAX, ROOM, append, expect, fatal, ok, record, text, topic, values,
@@ -17,6 +18,7 @@ pub(super) async fn check(log: &Arc<dyn Log>) -> Checked {
     a_record_that_is_refused_leaves_the_others_alone(log).await?;
     records_of_a_key_stay_together(log).await?;
     append_time_is_the_logs_own(log).await?;
+    it_is_told_where_messages_after_a_time_begin(log).await?;
     a_fetch_keeps_to_its_room(log).await?;
     what_is_deleted_moves_the_start(log).await
 }
@@ -164,6 +166,38 @@ async fn append_time_is_the_logs_own(log: &Arc<dyn Log>) -> Checked {
         times.extend(batch.messages.iter().map(|m| m.timestamp == 1_000));
     }
     expect("whether the record's own time was kept", vec![false, true, false], times)
+}
+
+async fn it_is_told_where_messages_after_a_time_begin(log: &Arc<dyn Log>) -> Checked {
+    let spec = topic(log, "times", 2).await?;
+    let timed = |partition: u32, timestamp| Record {
+        timestamp: Some(timestamp),
+        ..record(&spec, partition, "timed")
+    };
+    let records = [(0, 1_000), (0, 2_000), (0, 3_000), (0, 4_000), (1, 5_000)];
+    append(log, records.map(|(partition, time)| timed(partition, time)).to_vec()).await?;
+    let asked = |number: u32, within: Range<Offset>, time| AppendedAfter {
+        partition: Partition::new(spec.name.clone(), number),
+        within,
+        time,
+    };
+    for (what, within, time, first) in [
+        ("before all", 0..4, 999, 0),
+        ("at the first", 0..4, 1_000, 1),
+        ("between two", 0..4, 2_500, 2),
+        ("after all", 0..4, 4_000, 4),
+        ("before the range", 2..4, 1_000, 2),
+        ("after the range", 0..2, 2_500, 2),
+        ("nothing to look in", 3..3, 0, 3),
+        ("before any time", 0..4, -1_000, 0),
+    ] {
+        // The other partition is asked beside it: answers must not be mixed up.
+        let both = [asked(1, 0..1, 4_999), asked(0, within, time)];
+        let found = ok("asking for the first after a time", log.first_after(&both).await)?;
+        expect(what, vec![0, first], found)?;
+    }
+    let none = ok("asking for nothing", log.first_after(&[]).await)?;
+    expect("nothing", Vec::<Offset>::new(), none)
 }
 
 async fn a_fetch_keeps_to_its_room(log: &Arc<dyn Log>) -> Checked {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use millstream_core::clock::{SystemClock, WallClock as _};
+use millstream_core::lag::{self, PipelineLag};
 use millstream_core::log::{Log, LogError};
 use tokio::time::Instant;
 
@@ -15,7 +16,6 @@ use crate::commands::Context;
 use crate::config::{Config, summary};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding};
-use crate::lag::{self, PipelineLag};
 use crate::table::{self, Column};
 
 mod hot_keys;

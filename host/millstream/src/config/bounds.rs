@@ -174,7 +174,7 @@ impl<'a> Checker<'a> {
         }
         let known: Vec<String> = words.iter().map(|(word, _)| (*word).to_owned()).collect();
         let list = known.iter().map(|w| format!("{w:?}")).collect::<Vec<_>>().join(", ");
-        let fix = match super::unknown_key::nearest(text, &known) {
+        let fix = match millstream_core::nearest::nearest(text, &known) {
             Some(nearest) => format!("did you mean {nearest:?}?"),
             None => "write one of these".to_owned(),
         };

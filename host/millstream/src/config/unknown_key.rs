@@ -1,9 +1,8 @@
 //! Unknown keys: from serde's message to a finding that names the nearest known key.
 
-use crate::finding::{Code, Finding};
+use millstream_core::nearest::nearest;
 
-/// Keys more alike than this are offered as what was meant.
-const SIMILARITY_MIN: f64 = 0.7;
+use crate::finding::{Code, Finding};
 
 /// A key that does not exist where it stands, and those that do.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,13 +42,6 @@ impl UnknownKey {
     }
 }
 
-/// The known name that is most like `name`, if one is like it at all.
-pub fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
-    let score = |k: &str| strsim::jaro_winkler(name, k);
-    let best = known.iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;
-    (score(best) >= SIMILARITY_MIN).then_some(best)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,11 +54,5 @@ mod tests {
         let unknown = parse(error.message()).expect("understood");
         assert_eq!(unknown.key, "data_dri");
         assert!(unknown.known.contains(&"data_dir".to_owned()), "{unknown:?}");
-    }
-
-    #[test]
-    fn a_name_like_no_other_gets_no_suggestion() {
-        assert_eq!(nearest("zzz", &["host".to_owned(), "log".to_owned()]), None);
-        assert_eq!(nearest("hots", &["host".to_owned(), "log".to_owned()]), Some("host"));
     }
 }

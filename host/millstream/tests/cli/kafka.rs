@@ -31,6 +31,15 @@ fn a_build_without_kafka_says_how_one_is_made_that_has_it() {
     assert!(ran.stderr.contains("cargo build -p millstream"), "{ran:?}");
 }
 
+#[test]
+fn a_scaler_of_an_embedded_log_is_refused_with_what_to_do() {
+    let folder = Folder::new();
+    folder.write("millstream.toml", crate::ORDERS);
+    let ran = folder.run(&["scaler"]).fails(2, "MS1010");
+    assert!(ran.stderr.contains("log.kind = \"kafka\""), "{ran:?}");
+    assert!(ran.stderr.contains("without a scaler"), "{ran:?}");
+}
+
 #[cfg(feature = "kafka")]
 mod with_kafka {
     use millstream_guest_builder::guest;
@@ -63,6 +72,20 @@ mod with_kafka {
         let ran = folder().run(&["topics", "list"]).fails(1, "MS2002");
         assert!(ran.stderr.contains("127.0.0.1:1"), "{ran:?}");
         assert!(ran.stderr.contains("log.bootstrap_servers"), "{ran:?}");
+    }
+
+    #[test]
+    fn a_scaler_whose_address_is_taken_names_the_option() {
+        let folder = folder();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let taken = listener.local_addr().expect("its address").to_string();
+        for option in ["--listen", "--metrics"] {
+            let other = if option == "--listen" { "--metrics" } else { "--listen" };
+            let args = ["scaler", option, &taken, other, "127.0.0.1:0"];
+            let ran = folder.run(&args).fails(1, "MS3002");
+            assert!(ran.stderr.contains(option) && ran.stderr.contains(&taken), "{ran:?}");
+        }
+        folder.run(&["scaler", "--listen", "nowhere"]).fails(2, "--listen");
     }
 
     #[test]

@@ -9,6 +9,7 @@ fn help_is_as_it_was() {
     folder.run(&["--help"]).done().golden("help");
     folder.run(&["topics", "create", "--help"]).done().golden("help-topics-create");
     folder.run(&["consume", "--help"]).done().golden("help-consume");
+    folder.run(&["scaler", "--help"]).done().golden("help-scaler");
     folder.run(&["plugin", "test", "--help"]).done().golden("help-plugin-test");
 }
 
