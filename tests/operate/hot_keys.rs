@@ -3,32 +3,17 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use millstream_guest_builder::guest;
-use millstream_tests::folder::Folder;
 use millstream_tests::host::{END_WITHIN, Host};
 use millstream_tests::waiting;
+
+use crate::folder;
 
 const WITHIN: Duration = Duration::from_secs(60);
 const METRIC: &str = "millstream_hot_key_share_ratio";
 
-const CONFIG: &str = r#"
-[host]
-admin = "127.0.0.1:0"
-
-[log]
-durability = "100ms"
-
-[pipelines.work]
-source = { topics = ["work"] }
-plugin = "hostile.wasm"
-outputs = { default = "done" }
-"#;
-
 #[test]
 fn a_key_that_takes_up_its_partition_is_found_and_named() {
-    let folder = Folder::new(CONFIG);
-    folder.plugin("hostile.wasm", &guest("hostile"));
-    folder.ok(&["topics", "create", "--pipelines"], "");
+    let folder = folder("");
     let mut host = Host::start(&folder);
     host.until_ready();
     let none = folder.ok(&["lag", "--hot-keys"], "");
@@ -69,8 +54,7 @@ fn a_key_that_takes_up_its_partition_is_found_and_named() {
 
 #[test]
 fn without_a_host_it_is_said_who_knows() {
-    let folder = Folder::new(CONFIG);
-    folder.plugin("hostile.wasm", &guest("hostile"));
+    let folder = folder("");
     let ended = folder.run(&["lag", "--hot-keys"], "");
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("no host"), "{}", ended.stderr);

@@ -2,33 +2,16 @@
 
 use std::time::Duration;
 
-use millstream_guest_builder::guest;
-use millstream_tests::folder::Folder;
 use millstream_tests::host::{END_WITHIN, Host};
 use millstream_tests::waiting;
 
+use crate::folder;
+
 const WITHIN: Duration = Duration::from_secs(60);
-
-const CONFIG: &str = r#"
-[host]
-admin = "127.0.0.1:0"
-
-[log]
-durability = "100ms"
-
-[pipelines.work]
-source = { topics = ["work"] }
-plugin = "hostile.wasm"
-outputs = { default = "done" }
-instances = 1
-retry = { delays = [] }
-"#;
 
 #[test]
 fn an_instance_that_faults_is_made_anew_and_memory_is_that_of_those_there_are() {
-    let folder = Folder::new(CONFIG);
-    folder.plugin("hostile.wasm", &guest("hostile"));
-    folder.ok(&["topics", "create", "--pipelines"], "");
+    let folder = folder("instances = 1\nretry = { delays = [] }\n");
     let mut host = Host::start(&folder);
     host.until_ready();
     assert!(host.metric("millstream_plugin_load_seconds", &[]).is_some_and(|took| took > 0.0));

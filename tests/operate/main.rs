@@ -1,4 +1,28 @@
 //! What an operator sees and does, with the real program.
 
+use millstream_guest_builder::guest;
+use millstream_tests::folder::Folder;
+
 mod hot_keys;
 mod instances;
+
+const CONFIG: &str = r#"
+[host]
+admin = "127.0.0.1:0"
+
+[log]
+durability = "100ms"
+
+[pipelines.work]
+source = { topics = ["work"] }
+plugin = "hostile.wasm"
+outputs = { default = "done" }
+"#;
+
+/// A folder with one pipeline of the hostile plugin, its topics there; `more` goes into its table.
+fn folder(more: &str) -> Folder {
+    let folder = Folder::new(&format!("{CONFIG}{more}"));
+    folder.plugin("hostile.wasm", &guest("hostile"));
+    folder.ok(&["topics", "create", "--pipelines"], "");
+    folder
+}

@@ -346,7 +346,7 @@ pub trait Log: Send + Sync + 'static {
     async fn ends(&self, partitions: &[Partition]) -> Result<Vec<Ends>, LogError>;
 
     /// Of each question the first offset in its range that was appended after its time, or the range's
-    /// end, in the order asked. Times grow with the offset, but for what a clock that was set back left behind.
+    /// end, in the order asked; behind a gap any offset of the gap is as good. Times grow with the offset, but for what a clock that was set back left behind.
     ///
     /// # Errors
     /// See [`LogError`].

@@ -1,8 +1,11 @@
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use prometheus::proto::MetricType;
 
 use super::*;
+use crate::message::Partition;
+use crate::status::{HeldUp, HeldUpBy};
 
 /// Every metric with a child, so that the registry shows all of them as long as the partition is there.
 fn everything() -> (Registry, PartitionMetrics) {
