@@ -70,6 +70,7 @@ refusals() {
   refused "at '/autoscaling/kind': value must be one of 'none', 'millstream', 'kafka'" --set autoscaling.kind=hpa
   refused "additional properties 'replica' not allowed" --set replica=3
   refused "at '/replicas': minimum: got -1, want 0" --set replicas=-1
+  refused "config.log.client has sasl.password as it is" --set 'config.log.client.sasl\.password=s3cret'
   refused "at '/config/pipelines/more': missing property 'source'" --set config.pipelines.more.plugin=x.wasm
   refused "at '/config/pipelines/orders/drain': 'soon' does not match pattern" --set config.pipelines.orders.drain=soon
   refused "at '/terminationMarginSeconds': minimum: got 0, want 10" --set terminationMarginSeconds=0

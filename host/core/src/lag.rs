@@ -110,6 +110,7 @@ pub async fn of(log: &dyn Log, spec: &PipelineSpec, now: EpochMs) -> Result<Pipe
     let of_tiers = || partitions.iter().filter(|p| p.tier.is_some());
     let lag: u64 = of_sources().map(|p| p.lag).sum();
     let due: u64 = of_tiers().map(|p| p.due).sum();
+    let due_of_sources: u64 = of_sources().map(|p| p.due).sum();
     let retries: u64 = of_tiers().map(|p| p.lag).sum();
     let time_lag_seconds = of_sources().map(|p| p.time_lag_seconds).fold(0.0, f64::max);
     partitions.retain(|p| p.tier.is_none() || p.lag > 0);
@@ -117,7 +118,7 @@ pub async fn of(log: &dyn Log, spec: &PipelineSpec, now: EpochMs) -> Result<Pipe
         pipeline: spec.name.clone(),
         group: spec.group.clone(),
         lag,
-        due_lag: lag + due,
+        due_lag: due_of_sources + due,
         waiting: retries.saturating_sub(due),
         time_lag_seconds,
         partitions,
@@ -181,7 +182,9 @@ pub async fn unsettled(
         let (next, lag) = span(ends, commit.as_ref(), first);
         let committed = commit.as_ref().map(|commit| commit.next);
         let Ends { start, end, .. } = ends;
-        let (due_end, due) = (end, lag);
+        // What was settled out of order lies above the commit, and is not due again.
+        let settled = commit.as_ref().map_or(0, |commit| settled_within(commit, next..end));
+        let (due_end, due) = (end, lag.saturating_sub(settled));
         found.push(Unsettled { partition, tier, committed, start, next, end, due_end, lag, due });
     }
     let waiting: Vec<(&mut Unsettled, Option<&Commit>)> = found

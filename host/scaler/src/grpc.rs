@@ -3,7 +3,7 @@
 //! KEDA computes replicas = value / target, rounded up. The target is one and the value the number of hosts wanted, so the
 //! cap by partitions and the time to drain stay ours.
 //!
-//! Before the cluster has answered for the first time calls end in UNAVAILABLE, upon which KEDA leaves the replicas as they
+//! Before the cluster has answered for the first time, and while it does not answer and nothing was due at last, calls end in UNAVAILABLE, upon which KEDA leaves the replicas as they
 //! are. A stream is kept open and silent instead: KEDA opens a stream that failed only after a wait that doubles up to a
 //! minute, and the first message would wait as long.
 
@@ -50,9 +50,9 @@ impl Grpc {
     fn answer(&self, object: &ScaledObjectRef) -> Result<(Arc<Answer>, Settings), Status> {
         let (watched, settings) = self.resolve(object)?;
         watched.asked(settings);
-        let Known { answer, trouble } = watched.now();
-        let answer = answer.ok_or_else(|| {
-            let why = trouble.as_deref().unwrap_or("it has not been asked yet");
+        let known = watched.now();
+        let answer = known.given().cloned().ok_or_else(|| {
+            let why = known.trouble.as_deref().unwrap_or("it has not been asked yet");
             let name = &watched.spec.name;
             Status::unavailable(format!("the lag of pipeline {name} is not known: {why}"))
         })?;
@@ -156,7 +156,7 @@ impl Following {
         loop {
             let active = {
                 let known = self.known.borrow_and_update();
-                known.answer.as_ref().map(|answer| answer.due() > 0)
+                known.given().map(|answer| answer.due() > 0)
             };
             if active.is_some() && active != self.told {
                 self.told = active;

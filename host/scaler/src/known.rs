@@ -64,6 +64,13 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// The answer that is given. One that is held says how many hosts are wanted at least; that none is wanted is not
+    /// said of what cannot be seen: hosts that still work would be taken away.
+    pub(crate) fn given(&self) -> Option<&Arc<Answer>> {
+        let is_given = |answer: &&Arc<Answer>| self.trouble.is_none() || answer.due() > 0;
+        self.answer.as_ref().filter(is_given)
+    }
+
     /// Whether the last look was answered.
     pub(crate) fn is_up(&self) -> bool {
         self.answer.is_some() && self.trouble.is_none()
@@ -172,5 +179,28 @@ impl Pipelines {
             };
             format!("there is no pipeline {name:?}: {hint}")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(due: u64) -> Option<Arc<Answer>> {
+        let topics = [("orders".into(), TopicLag { lag: due, due })].into();
+        let (at, partitions) = (Instant::now(), 6);
+        Some(Arc::new(Answer { at, topics, partitions, hosts: None, rate: None }))
+    }
+
+    // Hosts drain everything, the scaler goes blind, messages come: an answer of zero would take the hosts away.
+    #[test]
+    fn that_nothing_is_due_is_not_said_of_what_cannot_be_seen() {
+        let trouble: Option<Arc<str>> = Some("away".into());
+        let given = |answer, trouble| Known { answer, trouble }.given().map(|given| given.due());
+        assert_eq!(given(None, None), None);
+        assert_eq!(given(None, trouble.clone()), None);
+        assert_eq!(given(answer(0), None), Some(0));
+        assert_eq!(given(answer(0), trouble.clone()), None, "unknown is never zero");
+        assert_eq!(given(answer(7), trouble), Some(7), "held");
     }
 }

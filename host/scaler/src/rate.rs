@@ -28,7 +28,7 @@ const SMOOTHED_OVER: Duration = Duration::from_secs(60);
 pub(crate) struct Sample {
     /// When.
     pub(crate) at: Instant,
-    /// Where handling goes on, of every partition.
+    /// Where the commits are, of every partition that has one.
     pub(crate) next: BTreeMap<Partition, Offset>,
     /// What was due.
     pub(crate) due: u64,

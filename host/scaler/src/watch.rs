@@ -125,15 +125,18 @@ impl Looker {
         }
         let at = Instant::now();
         let due = unsettled.iter().map(|partition| partition.due).sum();
-        // Nothing is measured while nobody has anything to do. Not to know the members is no trouble.
+        // Nothing is measured while nobody has anything to do, and the first message is told before the members are
+        // asked for, which takes as long as the slowest broker. Not to know the members is no trouble.
+        let was_idle = watched.now().answer.is_none_or(|answer| answer.due() == 0);
         let hosts = match due {
             0 => GroupHosts::Changing,
+            _ if was_idle => GroupHosts::Changing,
             _ => log.hosts(&spec.group).await.unwrap_or_else(|error| {
                 tracing::debug!(pipeline = %spec.name, %error, "the group's members are not known");
                 GroupHosts::Changing
             }),
         };
-        let next = unsettled.iter().map(|found| (found.partition.clone(), found.next)).collect();
+        let next = unsettled.iter().filter_map(committed).collect();
         let wanted_last = || {
             let answer = watched.now().answer;
             answer.map_or(1, |answer| answer.wanted(&watched.settings())).max(1)
@@ -154,6 +157,12 @@ impl Looker {
             rate: self.rate.known(),
         })
     }
+}
+
+/// Where a partition's commit is. Without one, or where retention has passed it, no host has handled what was passed.
+fn committed(found: &Unsettled) -> Option<(Partition, Offset)> {
+    let committed = found.committed.filter(|committed| *committed >= found.start)?;
+    Some((found.partition.clone(), committed))
 }
 
 fn by_topic(unsettled: &[Unsettled]) -> BTreeMap<Arc<str>, TopicLag> {
@@ -220,6 +229,14 @@ mod tests {
         assert_eq!(due(source(None, 102, 103)), (1, 1), "retention was faster");
         assert_eq!(due(source(Some(103), 102, 103)), (0, 0), "a host has begun");
         assert_eq!(due(source(None, 0, 110)), (0, 0), "its commit was removed: it begins anew");
+    }
+
+    #[test]
+    fn what_retention_removes_is_not_handled_by_anybody() {
+        let at = |found| committed(&found).map(|(_, offset)| offset);
+        assert_eq!(at(source(Some(5), 0, 100)), Some(5));
+        assert_eq!(at(source(Some(5), 50, 100)), None, "retention has passed the commit");
+        assert_eq!(at(source(None, 50, 100)), None);
     }
 
     #[tokio::test]

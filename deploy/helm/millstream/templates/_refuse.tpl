@@ -18,6 +18,11 @@ What types and bounds (values.schema.json) cannot refuse: values that do not go 
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- range $name, $value := (default dict $v.config.log.client) -}}
+{{- if and $own (regexMatch "password|secret|passphrase|key\\.pem$" $name) (not (contains "${" (toString $value))) -}}
+{{- fail (printf "config.log.client has %s as it is, and would be in a ConfigMap for all to read: write ${NAME} and give NAME in envFrom or env" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $own (eq $v.config.log.kind "embedded") -}}
 {{- if or (ne $v.kind "StatefulSet") (not $v.persistence.enabled) -}}
 {{- fail "the embedded log lies in the host's folder and is lost with it: set kind=StatefulSet and persistence.enabled=true" -}}
