@@ -14,7 +14,7 @@ use millstream_tests::draw::Draw;
 use millstream_tests::folder::Folder;
 use millstream_tests::host::{END_WITHIN, Host};
 use millstream_tests::kafka::{Cluster, shared, unique};
-use millstream_tests::kafka_topic::{Writer, counts, read};
+use millstream_tests::kafka_topic::{Writer, counts, read, until_no_transaction_is_open};
 use millstream_tests::waiting;
 
 use crate::conformance::connect;
@@ -111,6 +111,7 @@ instances = 2
     /// what the hosts said.
     #[expect(clippy::print_stdout, reason = "cargo shows it when the test fails, and soaks always")]
     pub(crate) fn sums(&self, sent: usize) -> (usize, usize) {
+        until_no_transaction_is_open(self.cluster.bootstrap(), &self.output);
         let read = read(self.cluster.bootstrap(), &self.output);
         let counts = counts(&read);
         let lost: Vec<usize> =

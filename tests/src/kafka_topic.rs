@@ -14,6 +14,8 @@ use crate::kafka::unique;
 
 /// No broker takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than transactions may stay open, and the broker takes to notice.
+const TRANSACTIONS_END_WITHIN: Duration = Duration::from_secs(120);
 
 /// A message of a topic.
 #[derive(Clone, Debug)]
@@ -101,6 +103,29 @@ pub fn write_transaction(bootstrap: &str, topic: &str, messages: &[(&str, &str)]
     match commit {
         true => writer.producer.commit_transaction(PATIENCE).unwrap(),
         false => writer.producer.abort_transaction(PATIENCE).unwrap(),
+    }
+}
+
+/// Waits until no transaction is open in a topic. That of a host that was killed holds back what others wrote
+/// behind it, until it is fenced or has timed out; who reads before takes that for lost.
+pub fn until_no_transaction_is_open(bootstrap: &str, topic: &str) {
+    let reader = |isolation: &str| -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("group.id", "reader-joins-no-group")
+            .set("isolation.level", isolation)
+            .create()
+            .unwrap()
+    };
+    let (committed, all) = (reader("read_committed"), reader("read_uncommitted"));
+    let partitions = all_partitions(&all, topic, Offset::Beginning);
+    for element in partitions.elements() {
+        let end = |reader: &BaseConsumer| {
+            reader.fetch_watermarks(topic, element.partition(), PATIENCE).map(|(_, end)| end)
+        };
+        crate::waiting::until("no transaction is open", TRANSACTIONS_END_WITHIN, || {
+            (end(&committed).ok()? == end(&all).ok()?).then_some(())
+        });
     }
 }
 
