@@ -23,7 +23,7 @@ fn an_instance_that_faults_is_made_anew_and_memory_is_that_of_those_there_are() 
     folder.until_settled(WITHIN);
     assert_eq!(host.metric("millstream_instance_restarts_total", &[]), Some(0.0));
     let memory = host.metric("millstream_guest_memory_bytes", &[]).unwrap();
-    assert!(memory >= 65_536.0 && memory <= 64e6, "{memory}");
+    assert!((65_536.0..=64e6).contains(&memory), "{memory}");
 
     folder.ok(&["produce", "work"], &(of("trap") + &of("after 0 y")));
     folder.until_settled(WITHIN);

@@ -75,8 +75,6 @@ fn check_packages(types: &Resolve) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     // Found by fuzzing: it overflowed the stack, which ends the process.
     #[test]
     fn packages_that_depend_on_one_another_are_refused() {
