@@ -38,7 +38,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
 }
 
 /// Serves whatever `connection` speaks: a bounded number of them until `shutdown`, then lets them end for at
-/// most [`DRAIN_TIME_MAX`].
+/// most five seconds.
 pub async fn serve_each<F, R>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,

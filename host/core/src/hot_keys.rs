@@ -8,8 +8,8 @@
 //! a share that is shown (count less error) is never more than the key has. Half of all counts is forgotten once
 //! a [`WINDOW`], so what is shown is of the last minutes.
 //!
-//! Limits: two times [`KEYS_MAX`] keys of at most [`KEY_BYTES_MAX`] bytes. Beyond [`NOTED_MAX`] attempts a window one
-//! in [`SAMPLE`] is noted, chosen at random: every eighth would be the same key of eight that take turns.
+//! Limits: two times [`KEYS_MAX`] keys of at most [`KEY_BYTES_MAX`] bytes. Beyond a thousand attempts a window one
+//! in eight is noted, chosen at random: every eighth would be the same key of eight that take turns.
 
 use std::hash::Hasher as _;
 use std::time::Duration;
