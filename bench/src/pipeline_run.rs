@@ -59,6 +59,7 @@ pub(crate) async fn run(dir: &Path, messages: u64, setup: &PipelineSetup) -> any
         clock: Arc::new(SystemClock),
         metrics: Metrics::new(&Registry::new())?,
         suspicion: SuspicionRight::default(),
+        traces: None,
     };
     let pipeline = Pipeline::new(spec(setup)?, ports);
     let (trigger, shutdown) = Shutdown::new();

@@ -24,7 +24,8 @@ use crate::lane::LaneId;
 use crate::message::{Record, Topic};
 use crate::metrics::WorkerMetrics;
 use crate::outcome::{Fault, FaultKind, Outcome, Output};
-use crate::plugin::{Instance, Plugin};
+use crate::plugin::{AttemptContext, Instance, Plugin};
+use crate::trace::{AttemptEnded, Outgoing, TracedAttempt, Tracer};
 use crate::work_queue::WorkQueue;
 
 /// After so long a worker hands the rest of its batch back, for others to take.
@@ -92,11 +93,21 @@ impl OutputRules {
     /// # Errors
     /// A fault if an output is not named by the pipeline (`denied`) or larger than its topic takes
     /// (`oversize`): one such record would make a broker refuse the whole batch.
-    pub fn records(&self, item: &InHand, outputs: Vec<Output>) -> Result<Vec<Record>, Fault> {
-        outputs.into_iter().map(|output| self.record(item, output)).collect()
+    pub(crate) fn records(
+        &self,
+        item: &InHand,
+        outputs: Vec<Output>,
+        trace: Option<&Outgoing>,
+    ) -> Result<Vec<Record>, Fault> {
+        outputs.into_iter().map(|output| self.record(item, output, trace)).collect()
     }
 
-    fn record(&self, item: &InHand, mut output: Output) -> Result<Record, Fault> {
+    fn record(
+        &self,
+        item: &InHand,
+        mut output: Output,
+        trace: Option<&Outgoing>,
+    ) -> Result<Record, Fault> {
         let Some((topic, bytes_max)) = self.topics.get(output.to.name()) else {
             let known: Vec<&str> = self.topics.keys().map(String::as_str).collect();
             return Err(fault(
@@ -109,7 +120,7 @@ impl OutputRules {
             ));
         };
         output.headers.retain(|header| !headers::is_ours(&header.name));
-        let record = Record {
+        let mut record = Record {
             topic: topic.clone(),
             partition: output.partition,
             timestamp: Some(output.timestamp.unwrap_or(item.context.timestamp)),
@@ -125,6 +136,10 @@ impl OutputRules {
                     "an output of {size_bytes} bytes is larger than the {bytes_max} bytes topic {topic} takes"
                 ),
             ));
+        }
+        // That a message is traced must not make its outputs too large.
+        if let Some(trace) = trace.filter(|trace| size_bytes + trace.bytes() <= *bytes_max) {
+            trace.put_into(&mut record.headers);
         }
         Ok(record)
     }
@@ -147,6 +162,8 @@ pub struct Workers {
     pub lane_waits: bool,
     /// The pipeline's name, for messages.
     pub pipeline: Arc<str>,
+    /// Records attempts, if that is wanted.
+    pub(crate) tracer: Option<Arc<Tracer>>,
 }
 
 impl Workers {
@@ -196,21 +213,28 @@ impl Workers {
         let begin = Instant::now();
         let mut before = begin;
         while before.duration_since(begin) < SLICE && output_bytes < BATCH_OUTPUT_BYTES_MAX {
-            let Some((lane, item)) = left.next() else { return };
+            let Some((lane, mut item)) = left.next() else { return };
             if stopped == Some(lane) {
                 let (verdict, took) = (Verdict::Unattempted, Duration::ZERO);
                 ended.push(Attempted { lane, item, verdict, took });
                 continue;
             }
             let running = self.instance(instance).await;
-            let outcome = running.handle(&item.message, item.context).await;
+            let tracer = self.tracer.as_deref();
+            let traced = tracer.and_then(|tracer| tracer.begin(&item));
+            let trace = traced.as_ref().and_then(TracedAttempt::trace);
+            let context = AttemptContext { trace, ..item.context };
+            let outcome = running.handle(&item.message, context).await;
             metrics.used(running.take_usage());
             let kind = outcome.kind();
             let verdict = match outcome {
-                Outcome::Done(outputs) => match self.outputs.records(&item, outputs) {
-                    Ok(records) => Verdict::Done(records),
-                    Err(fault) => Verdict::Failed(Outcome::Fault(fault)),
-                },
+                Outcome::Done(outputs) => {
+                    let trace = traced.as_ref().map(|traced| &traced.outgoing);
+                    match self.outputs.records(&item, outputs, trace) {
+                        Ok(records) => Verdict::Done(records),
+                        Err(fault) => Verdict::Failed(Outcome::Fault(fault)),
+                    }
+                }
                 failed => Verdict::Failed(failed),
             };
             match &verdict {
@@ -224,9 +248,21 @@ impl Workers {
             let now = Instant::now();
             let took = now.duration_since(before);
             metrics.observe(kind, took);
+            if let Some((tracer, traced)) = tracer.zip(traced) {
+                tracer.end(traced, &mut item, self.ended(&verdict), took);
+            }
             before = now;
             ended.push(Attempted { lane, item, verdict, took });
         }
+    }
+
+    fn ended<'a>(&'a self, verdict: &'a Verdict) -> AttemptEnded<'a> {
+        let (failed, outputs) = match verdict {
+            Verdict::Done(records) => (None, records.len()),
+            Verdict::Failed(outcome) => (Some(outcome), 0),
+            Verdict::Unattempted => (None, 0),
+        };
+        AttemptEnded { failed, outputs, plugin: self.plugin.identity() }
     }
 
     /// The worker's instance, made now if there is none; waits while none can be had.

@@ -40,4 +40,5 @@ mod settle;
 pub mod shutdown;
 pub mod status;
 pub mod tiers;
+pub mod trace;
 mod work_queue;

@@ -86,6 +86,10 @@ pub struct Metrics {
     pub up: IntGaugeVec,
     /// The plugin in use; always 1.
     pub plugin_info: IntGaugeVec,
+    /// Spans that the receiver took.
+    pub spans_exported: IntCounterVec,
+    /// Spans that were lost, by the reason.
+    pub spans_dropped: IntCounterVec,
 }
 
 fn register<C: Collector + Clone + 'static>(
@@ -326,6 +330,16 @@ impl Metrics {
                 "millstream_plugin_info",
                 "The plugin in use; always 1.",
                 &["pipeline", "name", "version", "digest"],
+            )?,
+            spans_exported: counter(
+                "millstream_spans_exported_total",
+                "Spans of traces that the receiver took; there with `[traces]` only.",
+                &[],
+            )?,
+            spans_dropped: counter(
+                "millstream_spans_dropped_total",
+                "Spans of traces that were lost: `queue_full`, more than the receiver keeps up with; `unreachable`, it did not answer; `refused`, it did not take them. There with `[traces]` only.",
+                &["reason"],
             )?,
         })
     }

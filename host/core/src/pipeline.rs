@@ -31,6 +31,7 @@ use crate::plugin::Plugin;
 use crate::rounds::Rounds;
 use crate::shutdown::Shutdown;
 use crate::status::{PipelineStatus, Trouble};
+use crate::trace::{Tracer, Traces};
 use crate::work_queue::WorkQueue;
 
 /// Bytes one settled range takes in encoded commit metadata, at most.
@@ -51,6 +52,8 @@ pub struct Ports {
     pub metrics: Metrics,
     /// The right to look for a message that kills its host: all pipelines of a host have one.
     pub suspicion: SuspicionRight,
+    /// Traces, if they are wanted.
+    pub traces: Option<Traces>,
 }
 
 /// See [`Ports::suspicion`]: who has it is the only partition of its host under suspicion that handles messages.
@@ -102,6 +105,8 @@ pub(crate) struct Context {
     pub(crate) rounds: Arc<Rounds>,
     /// How many partitions each source topic had when the pipeline started; set before intake begins.
     pub(crate) partitions_at_start: OnceLock<BTreeMap<Arc<str>, u32>>,
+    /// Records what happens to messages, if that is wanted.
+    pub(crate) tracer: Option<Arc<Tracer>>,
 }
 
 /// A pipeline, ready to run.
@@ -114,6 +119,10 @@ impl Pipeline {
     pub fn new(spec: PipelineSpec, ports: Ports) -> Self {
         let ranges_max = ports.log.commit_metadata_bytes_max() / RANGE_BYTES_MAX;
         let rounds = Arc::new(Rounds::new(spec.transaction_interval));
+        let tracer = ports.traces.clone().map(|traces| {
+            let clock = Arc::clone(&ports.clock);
+            Arc::new(Tracer::new(traces, clock, &spec.name, &spec.group))
+        });
         let context = Context {
             rounds,
             spec,
@@ -124,6 +133,7 @@ impl Pipeline {
             until_caught_up: AtomicBool::new(false),
             begun: Instant::now(),
             partitions_at_start: OnceLock::new(),
+            tracer,
         };
         Self { context: Arc::new(context) }
     }
@@ -178,6 +188,7 @@ async fn run(
             outputs: Arc::clone(&outputs),
             lane_waits: spec.retry.keep_order != KeepOrder::No,
             pipeline: spec.name.as_str().into(),
+            tracer: context.tracer.clone(),
         };
         workers.spawn(worker.work(context.ports.metrics.worker(&spec.name)));
     }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use crate::message::{EpochMs, Message, Offset};
 use crate::outcome::Outcome;
+use crate::trace::TraceId;
 
 /// Which plugin, exactly: written into every retry and dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct AttemptContext {
     pub turn: Offset,
     /// When the message was first written: the source's timestamp, also in a retry.
     pub timestamp: EpochMs,
+    /// The trace that the attempt is recorded in: for lines of the log, not for the handler.
+    pub trace: Option<TraceId>,
 }
 
 /// No instance could be made.

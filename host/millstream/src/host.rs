@@ -32,6 +32,7 @@ use crate::config::{Config, LogKind, summary};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding, Severity};
 use crate::terminal::Terminal;
+use crate::traces::HostTraces;
 use crate::{plugin_file, topic_check, topic_plan};
 
 use log::HostLog;
@@ -76,6 +77,7 @@ async fn with_log(
     let metrics = Metrics::new(&registry).map_err(|error| {
         Finding::new(Code::Io, "the metrics cannot be registered", "report it").because(error)
     })?;
+    let traces = HostTraces::start(config, &metrics)?;
     let suspicion = SuspicionRight::default();
     let mut pipelines = Vec::new();
     let mut statuses = BTreeMap::new();
@@ -90,6 +92,7 @@ async fn with_log(
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
             suspicion: suspicion.clone(),
+            traces: traces.as_ref().map(|traces| traces.of(pipeline)),
         };
         let pipeline = Pipeline::new(pipeline.spec.clone(), ports);
         statuses.insert(name.clone(), pipeline.status());
@@ -117,6 +120,9 @@ async fn with_log(
                 exit = Exit::Failed;
             }
         }
+    }
+    if let Some(traces) = traces {
+        traces.close().await;
     }
     admin.stop().await;
     if until == Until::CaughtUp && exit == Exit::Done {

@@ -192,6 +192,7 @@ async fn life(
         clock: Arc::new(clock),
         metrics: metrics.clone(),
         suspicion: SuspicionRight::default(),
+        traces: None,
     };
     let pipeline = Pipeline::new(spec, ports);
     let status = pipeline.status();

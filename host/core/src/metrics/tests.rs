@@ -25,6 +25,8 @@ fn everything() -> (Registry, PartitionMetrics) {
     metrics.plugin_load.with_label_values(&["orders"]).set(0.1);
     metrics.rebalances.with_label_values(&["orders", "assigned"]).inc();
     metrics.log_errors.with_label_values(&["orders", "append"]).inc();
+    metrics.spans_exported.with_label_values::<&str>(&[]).inc();
+    metrics.spans_dropped.with_label_values(&["queue_full"]).inc();
     metrics.up.with_label_values(&["orders"]).set(1);
     metrics.plugin_info.with_label_values(&["orders", "pricing", "1.0.0", "sha256:0"]).set(1);
     (registry, partition)

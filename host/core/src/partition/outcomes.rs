@@ -118,6 +118,7 @@ impl PartitionTask {
             tracing::warn!(
                 pipeline = %self.context.spec.name, partition = %self.partition,
                 offset = item.context.turn, %reason, ?wait,
+                trace_id = item.trace_id().map(tracing::field::display),
                 "the plugin paused this lane; no attempt is counted"
             );
             return Some(Then::WaitFor(wait));
@@ -127,6 +128,7 @@ impl PartitionTask {
             return None;
         };
         self.metrics.retry(delay);
+        self.tell_retry(item, outcome, delay);
         let made = item.context.attempt;
         item.context.attempt = made.saturating_add(1);
         match item.read_from {
@@ -145,11 +147,22 @@ impl PartitionTask {
     fn put_off_or_bury(&mut self, item: InHand, outcome: &Outcome) {
         match settle::rule(&self.context.spec.retry, item.context.attempt, outcome) {
             Ruling::Tier(delay) | Ruling::InPlace(delay) => {
+                self.tell_retry(&item, outcome, delay);
                 let one = Settling::retry(&self.context, item, outcome, delay);
                 self.push_outbox(one);
             }
             Ruling::DeadLetter => self.fail_for_good(item, outcome),
         }
+    }
+
+    fn tell_retry(&self, item: &InHand, outcome: &Outcome, delay: Duration) {
+        tracing::debug!(
+            pipeline = %self.context.spec.name, partition = %self.partition,
+            offset = item.message.offset, attempt = item.context.attempt, kind = outcome.kind(),
+            reason = outcome.reason(), again_in = ?delay,
+            trace_id = item.trace_id().map(tracing::field::display),
+            "an attempt failed; the message is tried again"
+        );
     }
 
     /// Makes a dead letter of a message, whatever attempts are left.
@@ -263,6 +276,9 @@ impl PartitionTask {
             let copy = copies.next_if(|(owner, _)| *owner == index).map(|(_, copy)| copy.offset);
             self.index_ended(&one, copy);
             let Settling { item, ending, records, .. } = one;
+            if let Some(tracer) = &self.context.tracer {
+                tracer.settled(&item, &ending, &records);
+            }
             match &ending {
                 Ending::Done => {
                     for record in &records {
@@ -278,6 +294,7 @@ impl PartitionTask {
                     tracing::warn!(
                         pipeline = %self.context.spec.name, partition = %self.partition,
                         offset = item.message.offset, attempts = item.context.attempt, kind,
+                        trace_id = item.trace_id().map(tracing::field::display),
                         "message became a dead letter"
                     );
                 }

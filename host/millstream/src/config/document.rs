@@ -14,7 +14,7 @@ use serde::de::IntoDeserializer as _;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::raw::RawConfig;
-use crate::config::unknown_key;
+use crate::config::{traces, unknown_key};
 use crate::finding::{Code, Finding, SourceSpan};
 use crate::kafka;
 
@@ -24,14 +24,17 @@ pub(crate) const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub(crate) const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Words in a line that does not parse, behind which a secret may stand.
-const SECRET_WORDS: [&str; 4] = ["admin_token", "passphrase", "password", "secret"];
+const SECRET_WORDS: [&str; 5] =
+    ["admin_token", "authorization", "passphrase", "password", "secret"];
 /// Where properties of a client stand, whose values may be secrets.
 const CLIENT: &str = "log.client.";
 
 /// Whether the value of this key is a secret by itself, even when it is written into the file.
 fn holds_secret(path: &str) -> bool {
     let property = path.strip_prefix(CLIENT).map(|name| name.trim_matches('"'));
-    path == "host.admin_token" || property.is_some_and(kafka::is_secret)
+    path == "host.admin_token"
+        || path.starts_with(traces::HEADERS)
+        || property.is_some_and(kafka::is_secret)
 }
 
 /// Where variables come from: the process's environment, or a test's.

@@ -11,6 +11,7 @@ use millstream_core::pipeline_spec::{
 
 use crate::config::{
     Config, Durability, GroupProtocol, HostOptions, KafkaConfig, LogKind, PipelineConfig,
+    TracesOptions,
 };
 
 /// The summary, line by line.
@@ -26,6 +27,13 @@ pub fn summary(config: &Config) -> String {
         LogKind::Kafka(kafka) => kafka_summary(&mut out, &config.host, kafka),
     }
     line(&mut out, "admin", &format!("{}, {token}", config.host.admin));
+    if let Some(traces) = &config.traces {
+        let TracesOptions { url, headers, sample, service } = traces;
+        let names = headers.iter().map(|(name, _)| format!("{name}=***")).collect();
+        let text = format!("to {url} as {service}, {sample} of the messages without a context");
+        line(&mut out, "traces", &text);
+        line(&mut out, "with headers", &or_none(names));
+    }
     for pipeline in &config.pipelines {
         pipeline_summary(&mut out, pipeline);
     }
@@ -67,7 +75,7 @@ fn line(out: &mut String, name: &str, value: &str) {
 }
 
 fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
-    let PipelineConfig { spec, plugin, limits, settings } = pipeline;
+    let PipelineConfig { spec, plugin, limits, settings, trace_sample } = pipeline;
     let _ = writeln!(out, "pipeline {}", spec.name);
     let start = match spec.start {
         Start::Earliest => "earliest",
@@ -116,6 +124,9 @@ fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
     if let Some(settings) = settings {
         let settings = settings.iter().map(|(name, setting)| format!("{name}={setting:?}"));
         line(out, "settings", &or_none(settings.collect()));
+    }
+    if let Some(sample) = trace_sample {
+        line(out, "traces", &format!("{sample} of the messages without a context"));
     }
 }
 
