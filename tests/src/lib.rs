@@ -23,5 +23,6 @@ pub mod mounted;
 pub mod neighbours;
 pub mod program;
 pub mod reader;
+pub mod span_receiver;
 pub mod topic;
 pub mod waiting;
