@@ -12,6 +12,7 @@ use millstream_core::jsonl;
 use millstream_core::log::{Commit, TopicSpec};
 use millstream_core::message::{Header, Message, Partition};
 use millstream_core::plugin::PluginIdentity;
+use millstream_core::trace::SpanContext;
 use millstream_fuzz::{put_headers, put_part};
 
 fn main() {
@@ -114,6 +115,7 @@ fn messages() -> Vec<(&'static str, Message)> {
     found.first_failed = Some(source.timestamp);
     found.last_failed = Some(source.timestamp + 5_000);
     found.idempotency_key = Some(Bytes::from_static(&[0xfe, 1]));
+    found.trace = SpanContext::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let retried =
         Message { offset: 6, headers: headers::encode(&found, &source.headers), ..source.clone() };
     found.tier = None;

@@ -5,6 +5,7 @@ use millstream_tests::folder::Folder;
 
 mod hot_keys;
 mod instances;
+mod metrics_page;
 mod traces;
 
 const CONFIG: &str = r#"

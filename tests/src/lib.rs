@@ -25,4 +25,5 @@ pub mod program;
 pub mod reader;
 pub mod span_receiver;
 pub mod topic;
+pub mod traced;
 pub mod waiting;

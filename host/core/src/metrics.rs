@@ -58,6 +58,8 @@ pub struct Metrics {
     pub outputs: IntCounterVec,
     /// Lanes that wait after a `pause` failure.
     pub paused_lanes: IntGaugeVec,
+    /// What made reading or handling stop for a while.
+    pub pauses: IntCounterVec,
     /// Keys of which messages wait for an earlier one.
     pub waiting_keys: IntGaugeVec,
     /// Messages in memory that wait for an earlier one of their key.
@@ -235,6 +237,11 @@ impl Metrics {
                 "millstream_paused_lanes",
                 "Lanes that wait after a `pause` failure of the plugin.",
                 PARTITION,
+            )?,
+            pauses: counter(
+                "millstream_pauses_total",
+                "Times that something stopped for a while, by the cause: `in_flight`, a source partition is not read since as much is in hand as may be; `retries`, a retry tier likewise; `plugin`, a lane waits after a `pause` failure.",
+                &["pipeline", "topic", "partition", "cause"],
             )?,
             waiting_keys: gauge(
                 "millstream_waiting_keys",

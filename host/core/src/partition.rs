@@ -415,7 +415,10 @@ impl PartitionTask {
             if full != tier.paused {
                 tier.paused = full;
                 match full {
-                    true => self.consumer.pause(std::slice::from_ref(&tier.partition)),
+                    true => {
+                        self.metrics.paused_by_retries.inc();
+                        self.consumer.pause(std::slice::from_ref(&tier.partition));
+                    }
                     false => self.consumer.resume(std::slice::from_ref(&tier.partition)),
                 }
             }

@@ -20,6 +20,7 @@ fn everything() -> (Registry, PartitionMetrics) {
     partition.retry_depth("orders.created.retry.5s", 0);
     partition.dead_letter_depth("orders.created.dlq", 0);
     metrics.worker("orders");
+    metrics.paused_by_in_flight("orders", &Partition::new("orders.created", 0));
     metrics.in_flight_messages.with_label_values(&["orders"]).set(0);
     metrics.in_flight_bytes.with_label_values(&["orders"]).set(0);
     metrics.plugin_load.with_label_values(&["orders"]).set(0.1);

@@ -115,6 +115,7 @@ impl PartitionTask {
             let grown = pause.saturating_mul(1 << item.pauses.min(10));
             let wait = grown.clamp(retry.pause_min, retry.pause_max);
             item.pauses = item.pauses.saturating_add(1);
+            self.metrics.paused_by_plugin.inc();
             tracing::warn!(
                 pipeline = %self.context.spec.name, partition = %self.partition,
                 offset = item.context.turn, %reason, ?wait,
