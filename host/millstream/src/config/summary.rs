@@ -30,7 +30,7 @@ pub fn summary(config: &Config) -> String {
     if let Some(traces) = &config.traces {
         let TracesOptions { url, headers, sample, service } = traces;
         let names = headers.iter().map(|(name, _)| format!("{name}=***")).collect();
-        let text = format!("to {url} as {service}, {sample} of the messages without a context");
+        let text = format!("to {url} as {service}, {}", sampled(*sample));
         line(&mut out, "traces", &text);
         line(&mut out, "with headers", &or_none(names));
     }
@@ -126,8 +126,14 @@ fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
         line(out, "settings", &or_none(settings.collect()));
     }
     if let Some(sample) = trace_sample {
-        line(out, "traces", &format!("{sample} of the messages without a context"));
+        line(out, "traces", &sampled(*sample));
     }
+}
+
+fn sampled(sample: f64) -> String {
+    // Not more digits than a person has typed.
+    let percent = (sample * 1e8).round() / 1e6;
+    format!("{percent} % of the messages without a context")
 }
 
 fn instances(count: usize) -> String {
