@@ -9,6 +9,7 @@
 //! deterministically in the simulator.
 
 pub mod attempt;
+pub mod audit;
 pub mod budget;
 pub mod clock;
 mod companion_record;
