@@ -63,7 +63,7 @@ enum Command {
     Scaler(commands::scaler::ScalerArgs),
     /// What the running host says of its pipelines
     Status(commands::status::StatusArgs),
-    /// List, show or redrive dead letters
+    /// List, show, redrive, purge, replay or export dead letters
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
     /// Who changed what, and when

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use millstream_core::companions;
 use millstream_core::log::{Log, TopicSpec};
 use millstream_core::message::Topic;
+use millstream_core::names::STATES_SUFFIX;
 use serde::Serialize;
 
 use crate::config::{NewTopics, PipelineConfig};
@@ -48,12 +49,14 @@ pub enum Role {
     Tier,
     /// Its idempotency marks.
     Marks,
+    /// What became of its dead letters.
+    States,
 }
 
 impl Role {
     /// Whether it is a topic that the host keeps beside a source.
     pub fn is_companion(self) -> bool {
-        matches!(self, Self::DeadLetters | Self::Tier | Self::Marks)
+        matches!(self, Self::DeadLetters | Self::Tier | Self::Marks | Self::States)
     }
 }
 
@@ -145,9 +148,13 @@ fn all_companions(
                 let of = |source| pipeline.dead_letter.topic.topic(source, &pipeline.group, None);
                 pipeline.topics.iter().any(|source| of(source) == *name)
             };
+            let is_states = |name: &Topic| {
+                name.strip_suffix(STATES_SUFFIX).is_some_and(|letters| is_dead_letters(&letters.into()))
+            };
             for spec in companions::wanted(pipeline, &sources) {
                 let role = match () {
                     () if is_dead_letters(&spec.name) => Role::DeadLetters,
+                    () if is_states(&spec.name) => Role::States,
                     () if spec.compacted => Role::Marks,
                     () => Role::Tier,
                 };
