@@ -11,6 +11,7 @@
 )]
 
 pub mod commits;
+pub mod dead_letters;
 pub mod draw;
 pub mod failing_disk;
 pub mod folder;

@@ -34,6 +34,7 @@ mod filter;
 mod groups;
 mod letter;
 mod mask;
+mod open;
 mod purge;
 mod redrive;
 mod run;
@@ -49,17 +50,18 @@ pub use filter::{Filter, States as StatesFilter};
 pub use groups::{GROUPS_MAX, Group};
 pub use letter::{ChangeSummary, FOREIGN, OriginSummary, Summary};
 pub use mask::Mask;
+pub(crate) use open::OpenLetters;
 pub use purge::{PurgeReport, PurgeRequest};
 pub use redrive::{Progress, RedriveReport, RedriveRequest, Refused};
 pub use run::LEASE;
 pub use state_record::{Owner, State};
-pub(crate) use states::States;
 pub use target::Target;
 
 use groups::Groups;
 use letter::Letter;
 use run::{Asked, Run};
 use scan::Scan;
+use states::States;
 
 /// Messages read at once.
 pub const BATCH_MESSAGES_MAX: usize = 1_000;

@@ -219,7 +219,8 @@ impl<'a> DeadLetters<'a> {
             to: Some(target.describe()),
         };
         let at_once = request.per_second.map_or(SENT_AT_ONCE_MAX, |rate| {
-            usize::try_from(rate.get()).unwrap_or(usize::MAX).min(SENT_AT_ONCE_MAX)
+            // Ten batches a second at most: as even as transactions of their cost allow.
+            usize::try_from(rate.get().div_ceil(10)).unwrap_or(usize::MAX).min(SENT_AT_ONCE_MAX)
         });
         let mut next_at = Instant::now();
         for (place, mut scan) in places.iter().zip(scans) {

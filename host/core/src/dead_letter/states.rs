@@ -28,7 +28,7 @@ const HIDDEN_END_LOOKS: u32 = 1_500;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct States {
+pub(super) struct States {
     partition: Partition,
     /// Where reading goes on; `None` before the first.
     next: Option<Offset>,
@@ -43,7 +43,7 @@ pub(crate) struct States {
 
 impl States {
     /// Those of a dead-letter partition; nothing is read yet.
-    pub(crate) fn of(letters: &Partition) -> Self {
+    pub(super) fn of(letters: &Partition) -> Self {
         Self {
             partition: Partition::new(states_topic(&letters.topic), letters.number),
             next: None,
@@ -56,7 +56,7 @@ impl States {
     }
 
     /// The partition they lie in.
-    pub(crate) fn partition(&self) -> &Partition {
+    pub(super) fn partition(&self) -> &Partition {
         &self.partition
     }
 
@@ -88,7 +88,7 @@ impl States {
     }
 
     /// Reads on to `high`.
-    pub(crate) async fn read_to(&mut self, log: &dyn Log, high: Offset) -> Result<(), LogError> {
+    pub(super) async fn read_to(&mut self, log: &dyn Log, high: Offset) -> Result<(), LogError> {
         let mut next = self.next.unwrap_or(0);
         let mut looks = 0;
         while next < high {
@@ -188,7 +188,7 @@ impl States {
     }
 
     /// How many offsets of `within` are closed.
-    pub(crate) fn closed(&self, within: std::ops::Range<Offset>) -> u64 {
+    pub(super) fn closed(&self, within: std::ops::Range<Offset>) -> u64 {
         let closed = |(first, (last, change)): (&Offset, &(Offset, Arc<Change>))| {
             if !change.state.is_closed() {
                 return 0;

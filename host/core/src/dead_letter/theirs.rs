@@ -94,8 +94,15 @@ fn streams(read: &Reader<'_>) -> Theirs {
 }
 
 fn connect(read: &Reader<'_>) -> Theirs {
+    let stack = read.text("exception.stacktrace");
     let message = read.text("exception.message");
     let (kind, mut reason) = failure(read.text("exception.class.name"), message);
+    // Converters say "… serialization error: " and no more.
+    if reason.trim_end().ends_with(':')
+        && let Some(cause) = stack.as_deref().and_then(last_cause)
+    {
+        reason = format!("{} {cause}", reason.trim_end());
+    }
     if let Some(stage) = read.text("stage") {
         reason = format!("{}: {reason}", stage.to_ascii_lowercase().replace('_', " "));
     }
@@ -109,8 +116,13 @@ fn connect(read: &Reader<'_>) -> Theirs {
         handler: read.text("connector.name").map(|name| format!("{name}{task}")),
         kind,
         reason,
-        stack: read.text("exception.stacktrace"),
+        stack,
     }
+}
+
+/// What stands in the innermost exception of a Java stack.
+fn last_cause(stack: &str) -> Option<&str> {
+    stack.lines().rev().find_map(|line| line.trim_start().strip_prefix("Caused by: "))
 }
 
 fn spring(read: &Reader<'_>) -> Theirs {

@@ -41,8 +41,11 @@ const CONNECT: &[(&str, &[u8])] = &[
     ("__connect.errors.stage", b"VALUE_CONVERTER"),
     ("__connect.errors.class.name", b"org.apache.kafka.connect.json.JsonConverter"),
     ("__connect.errors.exception.class.name", b"org.apache.kafka.connect.errors.DataException"),
-    ("__connect.errors.exception.message", b"no JSON"),
-    ("__connect.errors.exception.stacktrace", b"at JsonConverter.java:7"),
+    ("__connect.errors.exception.message", b"no JSON: "),
+    (
+        "__connect.errors.exception.stacktrace",
+        b"DataException: no JSON: \n\tat JsonConverter.java:7\nCaused by: ParseException: an x\n\t... 9 more",
+    ),
 ];
 
 const STREAMS: &[(&str, &[u8])] = &[
@@ -73,7 +76,7 @@ async fn letters_of_other_programs_are_listed_with_their_reasons_and_redriven_to
         .collect();
     let expected = [
         ("spring-kafka", "IllegalStateException", "no account"),
-        ("kafka-connect", "DataException", "value converter: no JSON"),
+        ("kafka-connect", "DataException", "value converter: no JSON: ParseException: an x"),
         ("kafka-streams", "NumberFormatException", "for input string: x"),
     ];
     assert_eq!(said, expected);
@@ -84,7 +87,7 @@ async fn letters_of_other_programs_are_listed_with_their_reasons_and_redriven_to
     let spring = listing.letters[0].origin.as_ref().expect("it says");
     assert_eq!((spring.timestamp, spring.group.as_deref()), (Some(1_700_000_000_000), Some("billing")));
     let shown = of_topic(&shelf).show(&Partition::new("payments.DLT", 0), 1).await.expect("shown");
-    assert_eq!(shown.backtrace.as_deref(), Some("at JsonConverter.java:7"));
+    assert!(shown.backtrace.is_some_and(|stack| stack.contains("at JsonConverter.java:7")));
 
     let report = of_topic(&shelf)
         .redrive(&request("run-1", Filter::default()), &mut |_| {})
