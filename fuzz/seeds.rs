@@ -40,10 +40,10 @@ fn main() {
         add(&format!("json_lines/{name}"), jsonl::write_line(&message).into_bytes());
     }
 
-    let mut marker = Vec::new();
-    let offsets = Header::new("millstream-redriven", "0-0,2-2");
-    put_headers(&mut marker, &[offsets, Header::new("millstream-origin-group", "group")]);
-    put_part(&mut letters, &marker);
+    let mut of_connect = Vec::new();
+    let topic = Header::new("__connect.errors.topic", "orders");
+    put_headers(&mut of_connect, &[topic, Header::new("__connect.errors.exception.message", "no: ")]);
+    put_part(&mut letters, &of_connect);
     add("dead_letters/all", letters);
 
     let topic = TopicSpec {

@@ -61,7 +61,7 @@ use groups::Groups;
 use letter::Letter;
 use run::{Asked, Run};
 use scan::Scan;
-use states::States;
+use states::{States, Until};
 
 /// Messages read at once.
 pub const BATCH_MESSAGES_MAX: usize = 1_000;
@@ -219,7 +219,7 @@ impl<'a> DeadLetters<'a> {
         for place in self.places(filter, &topics)? {
             let mut scan = Scan::open(self.log, &place.partition).await?;
             let mut states = States::of(&place.partition);
-            states.read(self.log, &topics).await?;
+            states.read(self.log, &topics, Until::Readable).await?;
             while let Some(batch) = scan.next(self.log).await? {
                 for message in batch {
                     let letter = self.letter(message, &place, &states);
@@ -272,7 +272,7 @@ impl<'a> DeadLetters<'a> {
             )));
         };
         let mut states = States::of(partition);
-        states.read(self.log, &topics).await?;
+        states.read(self.log, &topics, Until::Readable).await?;
         let letter = self.letter(message, place, &states);
         Ok(Shown {
             summary: letter.summary(&states),
