@@ -163,7 +163,14 @@ pub async fn deploy(
         .unwrap_or_else(|| Version::new(digest.clone(), request.name, &label, &who.by, who.at));
     let mut making = Making::new(log, control, request.pipeline, who, request.hosts, tell);
     if making.before.as_ref().and_then(|change| change.digest.as_ref()) == Some(&digest) {
-        return Ok(making.already(Kind::Deploy));
+        let blobs = making.control.blobs_partition();
+        if blob::read(log, &blobs, &version).await.is_ok() {
+            return Ok(making.already(Kind::Deploy));
+        }
+        let text = format!("writes the bytes of version {label} again, which are damaged");
+        making.begin("deploy", &text, json!({ "version": label, "digest": digest })).await?;
+        let mended = making.mend(version, &request.bytes).await;
+        return making.end("deploy", mended).await;
     }
     let text = format!("deploys version {label}, {digest}, {size_bytes} bytes");
     let detail = json!({ "version": label, "digest": digest, "size_bytes": size_bytes });
@@ -357,11 +364,7 @@ impl<'a> Making<'a> {
         let is_there = version.size_bytes == size_bytes
             && blob::read(self.log, &blobs, &version).await.is_ok();
         if !is_there {
-            let tell = &mut *self.tell;
-            let mut wrote = |bytes| tell(Progress::Uploaded(bytes));
-            version.size_bytes = size_bytes;
-            version.blob_from =
-                blob::write(self.log, &blobs, &version.digest, bytes, &mut wrote).await?;
+            self.upload(&mut version, bytes).await?;
         }
         self.ask(Some(&version), smoke, timeout).await?;
         let digest = version.digest.clone();
@@ -385,6 +388,24 @@ impl<'a> Making<'a> {
             self.ask(version.as_ref(), &[], timeout).await?;
         }
         self.change(Kind::Rollback, target, Vec::new()).await
+    }
+
+    /// Writes the bytes of the version in use again.
+    async fn mend(&mut self, mut version: Version, bytes: &Bytes) -> Result<Changed, DeployError> {
+        self.upload(&mut version, bytes).await?;
+        let row = (format!("{VERSION}{}", version.digest), Some(rows::encode(&version)));
+        self.control.write(self.log, vec![row]).await?;
+        Ok(self.already(Kind::Deploy))
+    }
+
+    async fn upload(&mut self, version: &mut Version, bytes: &Bytes) -> Result<(), DeployError> {
+        let blobs = self.control.blobs_partition();
+        let tell = &mut *self.tell;
+        let mut wrote = |bytes| tell(Progress::Uploaded(bytes));
+        version.size_bytes = bytes.len() as u64;
+        version.blob_from =
+            blob::write(self.log, &blobs, &version.digest, bytes, &mut wrote).await?;
+        Ok(())
     }
 
     /// Removes the bytes of the last version that was proposed, if it was refused.

@@ -203,3 +203,40 @@ impl Control {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn past(changes: &[(u64, Option<&str>, bool)]) -> Past {
+        let change = |(number, digest, rollback): &(u64, Option<&str>, bool)| {
+            Change::new(*number, "id", digest.map(ToOwned::to_owned), *rollback, "me", 0)
+        };
+        Past::of(&changes.iter().map(change).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_rollback_goes_back_one_step_and_the_next_one_further() {
+        let before = |changes: &[_]| past(changes).before().cloned();
+        let (a, b) = (Some("a"), Some("b"));
+        assert_eq!(before(&[]), None, "nothing was deployed");
+        let mut changes = vec![(1, a, false), (2, b, false)];
+        assert_eq!(before(&changes), Some(Some("a".to_owned())));
+        changes.push((3, a, true));
+        assert_eq!(before(&changes), Some(None), "not b, which was rolled back, but the file");
+        changes.push((4, None, true));
+        assert_eq!(before(&changes), None);
+        changes.push((5, b, true));
+        assert_eq!(before(&changes), Some(None), "asked for by name it is on top again");
+        changes.push((6, a, false));
+        changes.push((7, a, false));
+        assert_eq!(before(&changes), Some(Some("b".to_owned())), "twice the same is once");
+    }
+
+    #[test]
+    fn a_past_that_was_cut_does_not_go_back_to_the_file() {
+        let cut = [(7, Some("a"), false), (8, Some("b"), false)];
+        assert_eq!(past(&cut).before(), Some(&Some("a".to_owned())));
+        assert_eq!(past(&[(7, Some("a"), false)]).before(), None);
+    }
+}

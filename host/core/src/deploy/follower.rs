@@ -39,7 +39,7 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often it is looked whether a missing control topic was made.
 pub const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often a version that cannot be loaded is tried again.
-pub const TRY_AGAIN: Duration = Duration::from_secs(15);
+pub const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// How long to wait after the log failed.
 const LOG_AGAIN: Duration = Duration::from_secs(1);
 

@@ -253,3 +253,64 @@ fn text(text: &str) -> String {
     let clean = audit::printable(text);
     if clean.is_empty() { "?".to_owned() } else { clean }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest() -> String {
+        format!("sha256:{}", "0a".repeat(32))
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let made = Version::new(digest(), "pricing", "2", "me", 7);
+        assert_eq!(version(&digest(), &encode(&made)), Some(made.clone()));
+        let changed = Change::new(3, "id", Some(digest()), true, "me", 7);
+        let key = change_key(&changed);
+        let rest = key.strip_prefix(CHANGE).expect("its kind");
+        assert_eq!(change(rest, &encode(&changed)), Some(changed));
+        let proposed = Proposal::new("id", Some(made), vec!["{}".to_owned()], "me");
+        assert_eq!(proposal(&encode(&proposed)), Some(proposed));
+        let row = HostRow::new(3, 4, Some(digest()), Some("2".to_owned()), None);
+        assert_eq!(host("h", &encode(&row)), Some(row));
+        let no = VerdictRow::new("id", Verdict::No("why".to_owned()));
+        assert_eq!(verdict(&encode(&no)), Some(no));
+    }
+
+    #[test]
+    fn rows_of_strangers_are_none() {
+        let good = Version::new(digest(), "pricing", "2", "me", 7);
+        let with = |change: &dyn Fn(&mut Version)| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            version(&bad.digest, &encode(&bad))
+        };
+        assert_eq!(version(&digest().replace('a', "b"), &encode(&good)), None, "under another key");
+        assert_eq!(with(&|v| v.format = 2), None);
+        assert_eq!(with(&|v| v.digest = "sha256:../../etc".to_owned()), None);
+        assert_eq!(with(&|v| v.version = "2\u{1b}[31m".to_owned()), None);
+        assert_eq!(with(&|v| v.name = "x".repeat(10_000)), None);
+        assert_eq!(with(&|v| v.size_bytes = PLUGIN_BYTES_MAX + 1), None);
+        for bytes in [&b""[..], b"{}", b"null", b"[1,2", b"\xff"] {
+            assert_eq!(version(&digest(), bytes), None);
+            assert_eq!(change("0000000000000001/id", bytes), None);
+            assert_eq!(proposal(bytes), None);
+            assert_eq!(host("h", bytes), None);
+            assert_eq!(verdict(bytes), None);
+        }
+        let far = Change::new(u64::MAX, "id", None, false, "me", 0);
+        let key = change_key(&far);
+        assert_eq!(change(key.strip_prefix(CHANGE).expect("its kind"), &encode(&far)), None);
+    }
+
+    #[test]
+    fn words_that_stand_for_something_else_name_no_version() {
+        for bad in ["", "file", "sha256:0", "two words", "a/b", "ä", &"x".repeat(65)] {
+            assert!(label_problem(bad).is_some(), "{bad:?}");
+        }
+        for good in ["2", "1.4.0-rc.1+build", "v2_3"] {
+            assert_eq!(label_problem(good), None, "{good:?}");
+        }
+    }
+}
