@@ -25,6 +25,7 @@ mod intake;
 pub mod jsonl;
 pub mod lag;
 pub mod lane;
+pub mod leb128;
 pub mod ledger;
 pub mod log;
 pub mod message;
