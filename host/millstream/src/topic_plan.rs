@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::companions;
 use millstream_core::log::{Log, TopicSpec};
 use millstream_core::message::Topic;
 use millstream_core::names::STATES_SUFFIX;
+use millstream_core::{companions, deploy};
 use serde::Serialize;
 
 use crate::config::{NewTopics, PipelineConfig};
@@ -51,12 +51,17 @@ pub enum Role {
     Marks,
     /// What became of its dead letters.
     States,
+    /// Which version of its plugin it runs; without it the file of the configuration.
+    Control,
 }
 
 impl Role {
-    /// Whether it is a topic that the host keeps beside a source.
+    /// Whether it is a topic that the host keeps for itself, beside a source or for its group.
     pub fn is_companion(self) -> bool {
-        matches!(self, Self::DeadLetters | Self::Tier | Self::Marks | Self::States)
+        matches!(
+            self,
+            Self::DeadLetters | Self::Tier | Self::Marks | Self::States | Self::Control
+        )
     }
 }
 
@@ -110,6 +115,14 @@ pub fn plan_beside(
     for PipelineConfig { spec: pipeline, .. } in pipelines {
         let sources = pipeline.topics.iter().map(|topic| (topic, Role::Source));
         let outputs = pipeline.outputs.values().map(|topic| (topic, Role::Output));
+        let control = deploy::topic_spec(&pipeline.group);
+        planned.entry(control.name.clone()).or_insert_with(|| {
+            let there = there.get(&control.name).cloned();
+            let action = companion_action(there.as_ref(), &control);
+            let spec = TopicSpec { replication: new_topics.replication, ..control };
+            let (role, pipeline) = (Role::Control, pipeline.name.clone());
+            Planned { spec, there, role, is_read: false, pipeline, action }
+        });
         for (topic, role) in sources.chain(outputs) {
             let entry = planned.entry(topic.clone()).or_insert_with(|| {
                 let there = there.get(topic).cloned();
