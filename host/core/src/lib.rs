@@ -9,6 +9,7 @@
 //! deterministically in the simulator.
 
 pub mod attempt;
+pub mod audit;
 pub mod budget;
 pub mod clock;
 mod companion_record;
@@ -23,6 +24,7 @@ mod intake;
 pub mod jsonl;
 pub mod lag;
 pub mod lane;
+pub mod leb128;
 pub mod ledger;
 pub mod log;
 pub mod message;

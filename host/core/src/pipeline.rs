@@ -33,7 +33,7 @@ use crate::shutdown::Shutdown;
 use crate::status::{PipelineStatus, Trouble};
 use crate::work_queue::WorkQueue;
 
-/// Bytes one settled range takes in encoded commit metadata, at most.
+/// Bytes one settled range takes in encoded commit metadata, at most: a gap and a length below 2^56.
 const RANGE_BYTES_MAX: usize = 16;
 
 /// What a pipeline needs of the world.
@@ -92,7 +92,9 @@ pub(crate) struct Context {
     pub(crate) ports: Ports,
     pub(crate) queue: Arc<WorkQueue>,
     pub(crate) status: Arc<PipelineStatus>,
-    /// How many settled ranges the log's commit metadata has room for.
+    /// How many bytes of settled ranges the log keeps with a commit, as [`crate::ledger::ranges_bytes`] counts.
+    pub(crate) ranges_bytes_max: usize,
+    /// How many settled ranges have room there, wherever they lie.
     pub(crate) ranges_max: usize,
     /// Whether the run ends by itself when nothing is due.
     pub(crate) until_caught_up: AtomicBool,
@@ -112,7 +114,8 @@ pub struct Pipeline {
 impl Pipeline {
     /// Assembles a pipeline.
     pub fn new(spec: PipelineSpec, ports: Ports) -> Self {
-        let ranges_max = ports.log.commit_metadata_bytes_max() / RANGE_BYTES_MAX;
+        let ranges_bytes_max = ports.log.commit_metadata_bytes_max();
+        let ranges_max = ranges_bytes_max / RANGE_BYTES_MAX;
         let rounds = Arc::new(Rounds::new(spec.transaction_interval));
         let context = Context {
             rounds,
@@ -120,6 +123,7 @@ impl Pipeline {
             ports,
             queue: Arc::new(WorkQueue::default()),
             status: Arc::new(PipelineStatus::default()),
+            ranges_bytes_max,
             ranges_max,
             until_caught_up: AtomicBool::new(false),
             begun: Instant::now(),

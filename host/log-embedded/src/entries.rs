@@ -9,12 +9,13 @@ pub(crate) mod packed_marks;
 
 use std::time::Duration;
 
+use millstream_core::leb128;
 use millstream_core::log::{Commit, TopicSpec};
 use millstream_core::message::Offset;
 
 use crate::record_batch::{Damage, position};
 
-/// The largest encoded commit. Ranges take 16 bytes each, attempts and suspects 12.
+/// The largest encoded commit. Ranges take two bytes each or more, attempts and suspects 12.
 pub(crate) const COMMIT_BYTES_MAX: usize = 1024 * 1024;
 /// The longest group name.
 pub(crate) const GROUP_BYTES_MAX: usize = 255;
@@ -166,9 +167,11 @@ pub(crate) fn encode_commit(key: &[u8], commit: &Commit) -> Vec<u8> {
     let mut out = Out::new();
     out.u64(commit.next);
     out.u64(commit.settled_above.len() as u64);
+    let mut at = commit.next;
     for range in &commit.settled_above {
-        out.u64(range.start);
-        out.u64(range.end);
+        out.leb128(range.start.saturating_sub(at));
+        out.leb128(range.end.saturating_sub(range.start));
+        at = range.end;
     }
     put_counts(&mut out, &commit.attempts);
     out.u32(commit.owners);
@@ -180,11 +183,13 @@ pub(crate) fn encode_commit(key: &[u8], commit: &Commit) -> Vec<u8> {
 pub(crate) fn decode_commit(key: &[u8], bytes: &[u8]) -> Result<Commit, Damage> {
     let mut fields = In::opened(key, bytes)?;
     let next = fields.u64()?;
-    let ranges = fields.count(16)?;
+    let ranges = fields.count(2)?;
     let mut settled_above = Vec::with_capacity(ranges);
+    let mut at = next;
     for _ in 0..ranges {
-        let (start, end) = (fields.u64()?, fields.u64()?);
-        settled_above.push(start..end);
+        let start = fields.leb128_beyond(at)?;
+        at = fields.leb128_beyond(start)?;
+        settled_above.push(start..at);
     }
     let attempts = counts(&mut fields)?;
     let owners = fields.u32()?;
@@ -242,6 +247,10 @@ impl Out {
 
     fn u64(&mut self, value: u64) {
         self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn leb128(&mut self, value: u64) {
+        leb128::put(&mut self.0, value);
     }
 
     fn optional(&mut self, value: Option<u64>) {
@@ -305,6 +314,13 @@ impl<'a> In<'a> {
 
     fn u64(&mut self) -> Result<u64, Damage> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// The number that is so much beyond another as the next one says.
+    fn leb128_beyond(&mut self, other: u64) -> Result<u64, Damage> {
+        let distance = leb128::take(&mut self.0);
+        let beyond = distance.and_then(|distance| other.checked_add(distance));
+        beyond.ok_or_else(|| Damage("a range of it ends nowhere".to_owned()))
     }
 
     fn optional(&mut self) -> Result<Option<u64>, Damage> {

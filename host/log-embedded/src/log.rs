@@ -29,7 +29,7 @@ use crate::topics;
 use crate::writer::Writer;
 
 /// What the port is told a commit may hold; more is kept too, up to a megabyte.
-const COMMIT_METADATA_BYTES: usize = 64 * 1024;
+const COMMIT_METADATA_BYTES: usize = 128 * 1024;
 
 /// A log in a local directory. Dropping it closes it.
 pub struct EmbeddedLog {

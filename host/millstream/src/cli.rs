@@ -66,6 +66,8 @@ enum Command {
     /// List, show or redrive dead letters
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
+    /// Who changed what, and when
+    Audit(commands::audit::AuditArgs),
     /// Make, build, check or test a plugin
     #[command(subcommand)]
     Plugin(commands::plugin::PluginCommand),
@@ -122,6 +124,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Scaler(args) => commands::scaler::run(context, args).await,
         Command::Status(args) => commands::status::run(context, args).await,
         Command::Dlq(command) => commands::dlq::run(context, command).await,
+        Command::Audit(args) => commands::audit::run(context, args).await,
         Command::Plugin(command) => commands::plugin::run(context, command).await,
         Command::Completions(args) => commands::completions::run(context, args),
     }

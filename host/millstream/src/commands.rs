@@ -1,5 +1,6 @@
 //! The commands, one module each, and what they share: the configuration and the log they work on.
 
+pub mod audit;
 pub mod check;
 pub mod completions;
 pub mod consume;

@@ -5,15 +5,19 @@ use super::*;
 use crate::record_batch::POSITION_MAX;
 
 fn commit() -> impl Strategy<Value = Commit> {
-    let ranges = vec((any::<u64>(), any::<u64>()).prop_map(|(start, end)| start..end), 0..6);
+    let steps = vec((1..u64::MAX >> 4, 1..u64::MAX >> 4), 0..6);
     let counts = || vec((any::<u64>(), any::<u32>()), 0..6);
-    let fields = (any::<u64>(), ranges, counts(), any::<u32>(), counts());
-    fields.prop_map(|(next, settled_above, attempts, owners, suspects)| Commit {
-        next,
-        settled_above,
-        attempts,
-        owners,
-        suspects,
+    let fields = (0..u64::MAX >> 4, steps, counts(), any::<u32>(), counts());
+    fields.prop_map(|(next, steps, attempts, owners, suspects)| {
+        let mut at = next;
+        // Ascending, apart, and as high as offsets go.
+        let range = |(gap, length)| {
+            let start = at.checked_add(gap)?;
+            at = start.checked_add(length)?;
+            Some(start..at)
+        };
+        let settled_above = steps.into_iter().map_while(range).collect();
+        Commit { next, settled_above, attempts, owners, suspects }
     })
 }
 
