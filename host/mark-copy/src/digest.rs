@@ -36,7 +36,7 @@ impl std::fmt::Debug for Secret {
 impl Secret {
     pub(crate) fn random() -> io::Result<Self> {
         let mut secret = [0; 16];
-        getrandom::fill(&mut secret)?;
+        getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self(secret))
     }
 
