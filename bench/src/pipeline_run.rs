@@ -17,6 +17,7 @@ use millstream_core::pipeline_spec::{
     RetrySpec, Start,
 };
 use millstream_core::plugin::Plugin;
+use millstream_core::plugin_slot::PluginSlot;
 use millstream_core::shutdown::Shutdown;
 use millstream_log_embedded::EmbeddedLog;
 use prometheus::Registry;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 use crate::figures::{Stopwatch, Took};
 use crate::filled_log::{self, GROUP, OUTPUT, SOURCE};
 use crate::log_loop::COMMIT_EVERY;
+use crate::messages::Keys;
 
 /// How often the end of the outputs is looked at: what the time measured may be too long by.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -41,8 +43,8 @@ pub(crate) struct PipelineSetup {
     pub(crate) ordering: Ordering,
     pub(crate) in_flight_messages: usize,
     pub(crate) instances: usize,
-    /// Whether each message has an idempotency key, all of them different.
-    pub(crate) idempotency: bool,
+    /// Whether each message's header is its idempotency key, and how those are.
+    pub(crate) idempotency: Option<Keys>,
 }
 
 /// Runs a pipeline over `messages` in a fresh log in `dir`; answers what it took from its start
@@ -51,10 +53,10 @@ pub(crate) struct PipelineSetup {
 /// # Errors
 /// When the pipeline stops or stands still, or not every message came out once and was committed.
 pub(crate) async fn run(dir: &Path, messages: u64, setup: &PipelineSetup) -> anyhow::Result<Took> {
-    let log = filled_log::open(dir, messages).await?;
+    let log = filled_log::open(dir, messages, setup.idempotency.unwrap_or_default()).await?;
     let ports = Ports {
         log: Arc::clone(&log) as _,
-        plugin: Arc::clone(&setup.plugin),
+        plugin: PluginSlot::holding(Arc::clone(&setup.plugin)),
         idempotency: Some(Arc::clone(&log) as _),
         clock: Arc::new(SystemClock),
         metrics: Metrics::new(&Registry::new())?,
@@ -136,8 +138,10 @@ fn spec(setup: &PipelineSetup) -> anyhow::Result<PipelineSpec> {
             topic: template("{topic}.dlq", false)?,
             retention: Some(Duration::from_secs(14 * 24 * 3600)),
             after_host_crashes: None,
+            park_after: None,
+            mask: millstream_core::dead_letter::Mask::default(),
         },
-        idempotency: setup.idempotency.then(|| IdempotencySpec {
+        idempotency: setup.idempotency.map(|_| IdempotencySpec {
             key: KeySource::Header("traceparent".to_owned()),
             ttl: Duration::from_secs(7 * 24 * 3600),
             missing: MissingKey::Reject,

@@ -11,6 +11,7 @@
 )]
 
 pub mod commits;
+pub mod dead_letters;
 pub mod draw;
 pub mod failing_disk;
 pub mod folder;
@@ -26,4 +27,5 @@ pub mod reader;
 pub mod span_receiver;
 pub mod topic;
 pub mod traced;
+pub mod versions;
 pub mod waiting;

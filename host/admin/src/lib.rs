@@ -15,6 +15,7 @@
 //! | `GET /api/v1/status` | what the host says of its pipelines |
 //! | `GET /api/v1/topics`, `PUT /api/v1/topics/{name}` | list, create |
 //! | `POST /api/v1/append`, `fetch`, `ends`, `committed`, `delete-before` | the log's port |
+//! | `POST /api/v1/writer`, `append-all` | taking a writer's name, and appending all or nothing under it |
 //!
 //! Errors are JSON: `{"error":"what, why, what to do","class":"unavailable|fenced|fatal|request"}`.
 
@@ -30,6 +31,7 @@ mod remote_log;
 mod server;
 mod token;
 mod wire;
+mod writers;
 
 pub use observe::PipelineReadiness;
 pub use remote_log::{ConnectError, RemoteLog, host_status};

@@ -18,7 +18,7 @@ use crate::server::Served;
 use crate::wire::*;
 
 /// A JSON body within its bound.
-pub(crate) struct Body<T>(T);
+pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Failure;

@@ -18,6 +18,7 @@ use crate::guard::{Guard, guard};
 use crate::log_api;
 use crate::observe::{self, PipelineReadiness};
 use crate::token::{TokenError, TokenInUse, TokenSource};
+use crate::writers::{self, Writers};
 
 /// What the server shows and who may see it.
 pub struct AdminState {
@@ -75,6 +76,7 @@ pub enum BindError {
 
 /// What the handlers share.
 pub(crate) struct Served {
+    pub(crate) writers: Writers,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) registry: Registry,
     pub(crate) readiness: Arc<dyn Fn() -> Vec<PipelineReadiness> + Send + Sync>,
@@ -115,6 +117,7 @@ impl AdminServer {
         let token = TokenInUse::of(state.token)?;
         let open_probes = loopback || state.open_probes;
         let served = Served {
+            writers: Writers::default(),
             log: state.log,
             registry: state.registry,
             readiness: state.readiness,
@@ -151,6 +154,8 @@ fn router(served: Served, guarding: Guard) -> Router {
         .route("/api/v1/ends", post(log_api::ends))
         .route("/api/v1/committed", post(log_api::committed))
         .route("/api/v1/delete-before", post(log_api::delete_before))
+        .route("/api/v1/writer", post(writers::take))
+        .route("/api/v1/append-all", post(writers::append_all))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .with_state(Arc::new(served))
@@ -160,7 +165,7 @@ fn router(served: Served, guarding: Guard) -> Router {
 
 async fn unknown_route(uri: Uri) -> Failure {
     let text = format!(
-        "there is no {}: the routes are /metrics, /health/live, /health/ready and /api/v1/{{status,topics,append,fetch,ends,committed,delete-before}}",
+        "there is no {}: the routes are /metrics, /health/live, /health/ready and /api/v1/{{status,topics,append,fetch,ends,committed,delete-before,writer,append-all}}",
         uri.path()
     );
     Failure::request(StatusCode::NOT_FOUND, text)

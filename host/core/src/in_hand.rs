@@ -1,11 +1,13 @@
 //! A message in hand: between intake and the ledger, with what the stations need to know of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::dedupe::Holder;
 use crate::headers::CompanionHeaders;
 use crate::message::{Message, Offset};
-use crate::plugin::AttemptContext;
+use crate::plugin::{AttemptContext, PluginIdentity};
 use crate::trace::{self, SpanContext, TraceId, TraceOfAttempt};
 
 /// Where a message in hand was read, so which ledger it is settled in.
@@ -45,6 +47,8 @@ pub struct InHand {
     pub refused: Option<String>,
     /// Its last attempt here, if it was traced.
     pub(crate) trace: Option<Box<TraceOfAttempt>>,
+    /// Which version of the plugin made the last attempt here, if that failed.
+    pub attempted_by: Option<Arc<PluginIdentity>>,
 }
 
 impl InHand {
@@ -69,6 +73,7 @@ impl InHand {
             pauses: 0,
             refused: None,
             trace: None,
+            attempted_by: None,
         }
     }
 

@@ -9,12 +9,14 @@
 //! deterministically in the simulator.
 
 pub mod attempt;
+pub mod audit;
 pub mod budget;
 pub mod clock;
 mod companion_record;
 pub mod companions;
 pub mod dead_letter;
 pub mod dedupe;
+pub mod deploy;
 pub mod headers;
 pub mod hot_keys;
 pub mod idempotency;
@@ -23,6 +25,7 @@ mod intake;
 pub mod jsonl;
 pub mod lag;
 pub mod lane;
+pub mod leb128;
 pub mod ledger;
 pub mod log;
 pub mod message;
@@ -35,6 +38,7 @@ mod partition;
 pub mod pipeline;
 pub mod pipeline_spec;
 pub mod plugin;
+pub mod plugin_slot;
 mod rounds;
 mod settle;
 pub mod shutdown;

@@ -92,6 +92,8 @@ pub struct Metrics {
     pub spans_exported: IntCounterVec,
     /// Spans that were lost, by the reason.
     pub spans_dropped: IntCounterVec,
+    /// Times another version of the plugin took over.
+    pub plugin_swaps: IntCounterVec,
 }
 
 fn register<C: Collector + Clone + 'static>(
@@ -210,7 +212,7 @@ impl Metrics {
             )?,
             dead_letter_depth: gauge(
                 "millstream_dead_letter_depth_messages",
-                "Messages in the dead-letter topic; `topic` is that topic.",
+                "Messages in the dead-letter topic that are neither redriven nor purged; `topic` is that topic.",
                 PARTITION,
             )?,
             dead_letters: counter(
@@ -347,6 +349,11 @@ impl Metrics {
                 "millstream_spans_dropped_total",
                 "Spans of traces that were lost: `queue_full`, more than the receiver keeps up with; `unreachable`, it did not answer; `refused`, it did not take them. There with `[traces]` only.",
                 &["reason"],
+            )?,
+            plugin_swaps: counter(
+                "millstream_plugin_swaps_total",
+                "Times another version of the plugin took over from one message to the next.",
+                &["pipeline"],
             )?,
         })
     }

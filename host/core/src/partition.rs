@@ -31,10 +31,12 @@ use crate::attempt::Returned;
 use crate::budget::Share;
 use crate::dedupe::Claims;
 use crate::hot_keys::HotKeys;
+use crate::idempotency::Scope;
 use crate::in_hand::{InHand, ReadFrom};
+use crate::intake::Looked;
 use crate::lane::{LaneId, Lanes, WaitsFor};
 use crate::ledger::{Delivery, Ledger};
-use crate::log::{Batch, Consumer, Ends, Room};
+use crate::log::{Batch, Consumer, Room};
 use crate::message::{EpochMs, Partition};
 use crate::metrics::PartitionMetrics;
 use crate::pipeline::{Context, PipelineError};
@@ -69,7 +71,7 @@ pub(crate) enum ToPartition {
     /// Messages of the source or of one of its tiers.
     Batch(Batch),
     /// The ends of all partitions, as of the look of this number.
-    Ends(u64, Arc<std::collections::BTreeMap<Partition, Ends>>),
+    Ends(u64, Arc<Looked>),
 }
 
 /// Answers of the idempotency store: (key, turn of its mark).
@@ -90,6 +92,8 @@ pub(crate) struct PartitionTask {
     tiers: Tiers,
     lanes: Lanes<InHand>,
     claims: Claims,
+    /// Where its idempotency keys count.
+    scope: Arc<Scope>,
 
     /// Messages that wait for their commit before they may be attempted (`at_most_once`).
     awaiting_commit: Vec<InHand>,
@@ -170,6 +174,7 @@ impl PartitionTask {
         let keep_order = context.spec.retry.keep_order == KeepOrder::OfKey;
         let exactly_once = context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce;
         let round = context.rounds.subscribe();
+        let scope = context.scope(&partition);
         let window = Window::new(exactly_once.then_some(context.ranges_max));
         let suspicion = Suspicion::new(&context.spec, 0, 0);
         Self {
@@ -185,6 +190,7 @@ impl PartitionTask {
             source: Ledger::restore(&crate::log::Commit::default()),
             lanes: Lanes::new(ordering, keep_order.then_some(|item: &InHand| item.context.turn)),
             claims: Claims::default(),
+            scope,
             awaiting_commit: Vec::new(),
             out: 0,
             out_messages: 0,
@@ -308,7 +314,7 @@ impl PartitionTask {
         if !draining || self.committed_first() {
             self.wake_lanes();
             self.admit_next();
-            self.ask_store();
+            self.ask_store().await?;
             self.dispatch();
         }
         self.append_outbox(draining).await?;

@@ -27,14 +27,14 @@ use crate::log::{Log, LogError, Room, Subscription};
 use crate::message::{Offset, Partition};
 use crate::metrics::Metrics;
 use crate::pipeline_spec::{Delivery, KeepOrder, PipelineSpec};
-use crate::plugin::Plugin;
+use crate::plugin_slot::{self, PluginSlot};
 use crate::rounds::Rounds;
 use crate::shutdown::Shutdown;
 use crate::status::{PipelineStatus, Trouble};
 use crate::trace::{Tracer, Traces};
 use crate::work_queue::WorkQueue;
 
-/// Bytes one settled range takes in encoded commit metadata, at most.
+/// Bytes one settled range takes in encoded commit metadata, at most: a gap and a length below 2^56.
 const RANGE_BYTES_MAX: usize = 16;
 
 /// What a pipeline needs of the world.
@@ -42,8 +42,8 @@ const RANGE_BYTES_MAX: usize = 16;
 pub struct Ports {
     /// The log.
     pub log: Arc<dyn Log>,
-    /// The loaded plugin.
-    pub plugin: Arc<dyn Plugin>,
+    /// Holds the version of the plugin in use.
+    pub plugin: Arc<PluginSlot>,
     /// The store of idempotency marks, if there is one; a pipeline with idempotency keys needs it.
     pub idempotency: Option<Arc<dyn IdempotencyStore>>,
     /// The wall clock.
@@ -95,7 +95,9 @@ pub(crate) struct Context {
     pub(crate) ports: Ports,
     pub(crate) queue: Arc<WorkQueue>,
     pub(crate) status: Arc<PipelineStatus>,
-    /// How many settled ranges the log's commit metadata has room for.
+    /// How many bytes of settled ranges the log keeps with a commit, as [`crate::ledger::ranges_bytes`] counts.
+    pub(crate) ranges_bytes_max: usize,
+    /// How many settled ranges have room there, wherever they lie.
     pub(crate) ranges_max: usize,
     /// Whether the run ends by itself when nothing is due.
     pub(crate) until_caught_up: AtomicBool,
@@ -117,7 +119,13 @@ pub struct Pipeline {
 impl Pipeline {
     /// Assembles a pipeline.
     pub fn new(spec: PipelineSpec, ports: Ports) -> Self {
-        let ranges_max = ports.log.commit_metadata_bytes_max() / RANGE_BYTES_MAX;
+        Self::with_status(spec, ports, Arc::default())
+    }
+
+    /// Assembles a pipeline that tells about itself where an earlier run of it did.
+    pub fn with_status(spec: PipelineSpec, ports: Ports, status: Arc<PipelineStatus>) -> Self {
+        let ranges_bytes_max = ports.log.commit_metadata_bytes_max();
+        let ranges_max = ranges_bytes_max / RANGE_BYTES_MAX;
         let rounds = Arc::new(Rounds::new(spec.transaction_interval));
         let tracer = ports.traces.clone().map(|traces| {
             let clock = Arc::clone(&ports.clock);
@@ -128,7 +136,8 @@ impl Pipeline {
             spec,
             ports,
             queue: Arc::new(WorkQueue::default()),
-            status: Arc::new(PipelineStatus::default()),
+            status,
+            ranges_bytes_max,
             ranges_max,
             until_caught_up: AtomicBool::new(false),
             begun: Instant::now(),
@@ -169,10 +178,23 @@ async fn run(
     until: Until,
 ) -> Result<(), PipelineError> {
     let spec = &context.spec;
-    let plugin = context.ports.plugin.identity();
-    let info = [spec.name.as_str(), &plugin.name, &plugin.version, &plugin.digest];
-    context.ports.metrics.plugin_info.with_label_values(&info).set(1);
+    let Ports { plugin, metrics, .. } = &context.ports;
+    let shown = plugin_slot::show(plugin, &spec.name, &context.status, metrics);
+    let running = run_with(context, shutdown, until);
+    tokio::select! {
+        biased;
+        // It never ends by itself.
+        () = shown => Ok(()),
+        ended = running => ended,
+    }
+}
 
+async fn run_with(
+    context: &Arc<Context>,
+    shutdown: Shutdown,
+    until: Until,
+) -> Result<(), PipelineError> {
+    let spec = &context.spec;
     let mut stop = shutdown.clone();
     let prepared = tokio::select! {
         biased;
@@ -341,16 +363,16 @@ impl Context {
     }
 
     /// Where the idempotency keys of a source partition count.
-    pub(crate) fn scope(&self, source: &Partition) -> Scope {
-        Scope { group: self.spec.group.as_str().into(), partition: source.clone() }
+    pub(crate) fn scope(&self, source: &Partition) -> Arc<Scope> {
+        Arc::new(Scope { group: self.spec.group.as_str().into(), partition: source.clone() })
     }
 
     /// The mark of a handled message.
-    pub(crate) fn mark(&self, key: &Bytes, turn: Offset, source: &Partition) -> Option<Mark> {
+    pub(crate) fn mark(&self, key: &Bytes, turn: Offset, scope: &Arc<Scope>) -> Option<Mark> {
         let ttl = self.spec.idempotency.as_ref()?.ttl;
         let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         Some(Mark {
-            scope: self.scope(source),
+            scope: Arc::clone(scope),
             key: key.clone(),
             turn,
             expires: self.ports.clock.now().saturating_add(ttl),

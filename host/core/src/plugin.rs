@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 use crate::message::{EpochMs, Message, Offset};
 use crate::outcome::Outcome;
 use crate::trace::TraceId;
 
 /// Which plugin, exactly: written into every retry and dead letter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PluginIdentity {
     /// The plugin's name.
     pub name: String,

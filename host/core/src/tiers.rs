@@ -374,6 +374,7 @@ fn arrive(group: &str, source: &Partition, tier: usize, message: Message, made: 
         pauses: 0,
         refused: None,
         trace: None,
+        attempted_by: None,
     });
     match unreadable {
         Some(reason) => Arrived::Unreadable(item, reason),

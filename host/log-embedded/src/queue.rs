@@ -9,12 +9,13 @@ use millstream_core::idempotency::Mark;
 use millstream_core::log::{
     Appended, Commits, LogError, RecordError, TopicSpec, TransactError, Transaction,
 };
-use millstream_core::message::{EpochMs, Offset, Record};
+use millstream_core::message::{Offset, Record};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::groups::Member;
 use crate::record_batch::{KEY_BYTES, encoded_bytes};
 use crate::topics::PartitionState;
+use crate::writers::Claim;
 
 /// Requests that may wait.
 const REQUESTS_MAX: usize = 1024;
@@ -36,12 +37,18 @@ pub(crate) enum Request {
         transaction: Arc<Transaction>,
         reply: Reply<Result<(), TransactError>>,
     },
+    /// All or nothing, if the claim is still the latest of its name.
+    AppendAll {
+        claim: Claim,
+        transaction: Arc<Transaction>,
+        reply: Reply<Result<(), TransactError>>,
+    },
     /// Make a topic, or add partitions.
     CreateTopic { spec: TopicSpec, reply: Reply<Result<(), LogError>> },
     /// Move a partition's start and remove the batches below it.
     Trim { trim: Trim, reply: Reply<Result<(), LogError>> },
-    /// Remove marks that have expired by `now`.
-    Forget { keys: Vec<Vec<u8>>, now: EpochMs, reply: Reply<Result<(), LogError>> },
+    /// Remove the marks of these writes, all of which have expired.
+    Forget { keys: Vec<Vec<u8>>, reply: Reply<Result<(), LogError>> },
     /// Look up: groups changed, or the log is closing.
     Wake,
 }
@@ -111,7 +118,9 @@ impl Request {
     fn bytes(&self) -> usize {
         match self {
             Self::Append { records, .. } => records.iter().map(encoded_bytes).sum(),
-            Self::Transact { transaction, .. } => transaction_bytes(transaction),
+            Self::Transact { transaction, .. } | Self::AppendAll { transaction, .. } => {
+                transaction_bytes(transaction)
+            }
             Self::Trim { trim, .. } => trim.batches.len() * KEY_BYTES,
             Self::Forget { keys, .. } => keys.iter().map(Vec::len).sum(),
             Self::CreateTopic { .. } | Self::Wake => 0,

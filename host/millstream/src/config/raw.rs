@@ -107,7 +107,7 @@ pub(crate) struct RawTraces {
 pub(crate) struct RawPipeline {
     /// What it reads.
     pub source: RawSource,
-    /// The plugin's file, relative to the configuration's folder.
+    /// The plugin's file, relative to the configuration's folder. Once a version was deployed that runs instead.
     pub plugin: String,
     /// Where the plugin's outputs go: name to topic. Default: none, the plugin may send nothing.
     #[serde(default)]
@@ -211,6 +211,13 @@ pub(crate) struct RawDeadLetter {
     pub retention: Option<String>,
     /// A message with which so many hosts died becomes a dead letter. Default 0: never.
     pub after_host_crashes: Option<u32>,
+    /// A letter that was redriven so often and failed again is parked. Default 3; 0: never.
+    pub park_after: Option<u32>,
+    /// Whether `dlq show` and the admin API's read token see size and digest instead of values. Default `false`.
+    pub mask: Option<bool>,
+    /// Headers that are masked likewise, by name. Default none.
+    #[serde(default)]
+    pub mask_headers: Vec<String>,
 }
 
 /// `idempotency`
