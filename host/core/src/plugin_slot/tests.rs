@@ -76,6 +76,7 @@ async fn attempted(slot: &Arc<PluginSlot>) -> Vec<Attempted> {
         outputs: Arc::new(OutputRules::default()),
         lane_waits: false,
         pipeline: "orders".into(),
+        tracer: None,
     };
     let metrics = Metrics::new(&prometheus::Registry::new()).expect("a fresh registry");
     let (reply, mut returned) = mpsc::channel(1);
