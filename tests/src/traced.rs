@@ -119,7 +119,7 @@ retry = {{ delays = ["50ms", "100ms"] }}
         folder.plugin("second.wasm", &guest("echo"));
         let mut host = Host::start(folder);
         host.until_ready();
-        folder.ok(&["dlq", "redrive", "second"], "");
+        folder.ok(&["dlq", "redrive", "second", "--yes"], "");
         let spans = receiver.until(10, WITHIN);
         host.stop(END_WITHIN);
         let (_, attempts) = self.attempts(&spans);
