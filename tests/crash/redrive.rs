@@ -32,7 +32,13 @@ plugin = "orders.wasm"
     );
     folder.ok(&["topics", "create", "--pipelines"], "");
     write(&folder, "orders", "g", PARTITIONS, letters);
-    let found = redrive_and_kill(&folder, &["dlq", "redrive", "orders", "--yes"], letters, kills, &mut draw);
+    let found = redrive_and_kill(
+        &folder,
+        &["dlq", "redrive", "orders", "--yes"],
+        letters,
+        kills,
+        &mut draw,
+    );
     println!("{letters} letters, {found:?}");
     assert!(found.in_the_middle > 0, "no kill fell into a redrive: {found:?}");
     let copies = folder.consume("orders.retry.0s");

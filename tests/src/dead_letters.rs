@@ -64,7 +64,12 @@ pub fn redrive_and_kill(
     for _ in 0..kills {
         let mut command = folder.command(args);
         command.args(["--rate", &rate]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         // Any time is good to be killed at.
         std::thread::sleep(Duration::from_millis(draw.within(KILLED_IN_MS)));
         let ended = child.try_wait().unwrap();
@@ -77,7 +82,8 @@ pub fn redrive_and_kill(
     }
     let begin = Instant::now();
     let mut command = folder.command(args);
-    let mut child = command.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let status = waiting::until_ended("the redrive", ENDS_WITHIN, &mut child);
     assert!(status.success(), "{status}");
     found.took = begin.elapsed();

@@ -45,7 +45,9 @@ impl Writers {
         let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = taken.iter().find(|one| one.name == name && one.token == token);
         found.map(|one| Arc::clone(&one.writer)).ok_or_else(|| {
-            LogError::Fenced(format!("another writer has taken the name {name}, or the host was started again"))
+            LogError::Fenced(format!(
+                "another writer has taken the name {name}, or the host was started again"
+            ))
         })
     }
 }

@@ -201,9 +201,10 @@ impl<'a> DeadLetters<'a> {
     fn is_letters(&self, topic: &str) -> bool {
         match &self.whose {
             Whose::Topic(name) => **name == *topic,
-            Whose::Pipeline(spec) => spec.topics.iter().any(|source| {
-                *spec.dead_letter.topic.topic(source, &spec.group, None) == *topic
-            }),
+            Whose::Pipeline(spec) => spec
+                .topics
+                .iter()
+                .any(|source| *spec.dead_letter.topic.topic(source, &spec.group, None) == *topic),
         }
     }
 
@@ -255,7 +256,8 @@ impl<'a> DeadLetters<'a> {
         let places = self.places(&Filter::default(), &topics)?;
         let Some(place) = places.iter().find(|place| place.partition == *partition) else {
             let known: Vec<_> = places.iter().map(|place| place.partition.to_string()).collect();
-            let whose = self.spec().map_or("this topic".to_owned(), |s| format!("pipeline {}", s.name));
+            let whose =
+                self.spec().map_or("this topic".to_owned(), |s| format!("pipeline {}", s.name));
             return Err(DeadLetterError::NotFound(format!(
                 "{partition} holds no dead letters of {whose}: choose one of {}",
                 if known.is_empty() {
@@ -319,7 +321,10 @@ impl<'a> DeadLetters<'a> {
                 let Some(topic) = spec_of(name) else {
                     return Err(DeadLetterError::NotFound(format!("there is no topic {name}")));
                 };
-                if name.ends_with(STATES_SUFFIX) || name.starts_with("__") || **name == *audit::TOPIC {
+                if name.ends_with(STATES_SUFFIX)
+                    || name.starts_with("__")
+                    || **name == *audit::TOPIC
+                {
                     return Err(DeadLetterError::NotFound(format!("{name} holds no dead letters")));
                 }
                 add(topic, None);

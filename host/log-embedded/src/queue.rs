@@ -38,7 +38,11 @@ pub(crate) enum Request {
         reply: Reply<Result<(), TransactError>>,
     },
     /// All or nothing, if the claim is still the latest of its name.
-    AppendAll { claim: Claim, transaction: Arc<Transaction>, reply: Reply<Result<(), TransactError>> },
+    AppendAll {
+        claim: Claim,
+        transaction: Arc<Transaction>,
+        reply: Reply<Result<(), TransactError>>,
+    },
     /// Make a topic, or add partitions.
     CreateTopic { spec: TopicSpec, reply: Reply<Result<(), LogError>> },
     /// Move a partition's start and remove the batches below it.

@@ -88,8 +88,7 @@ impl PortWriter for EmbeddedWriter {
     async fn append_all(&self, records: &[Record]) -> Result<(), TransactError> {
         let transaction = Transaction { records: records.to_vec(), ..Transaction::default() };
         let claim = self.claim.clone();
-        let ask =
-            |reply| Request::AppendAll { claim, transaction: Arc::new(transaction), reply };
+        let ask = |reply| Request::AppendAll { claim, transaction: Arc::new(transaction), reply };
         self.shared.queue.ask(ask).await.unwrap_or_else(|| Err(gone(&self.shared).into()))
     }
 }

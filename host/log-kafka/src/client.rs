@@ -239,7 +239,11 @@ pub(crate) fn producer(options: &KafkaOptions) -> ClientConfig {
 /// The producer of a pipeline's transactions.
 pub(crate) fn transactional(options: &KafkaOptions, subscription: &Subscription) -> ClientConfig {
     let id = format!("millstream-{}-{}", subscription.pipeline, options.host_id);
-    transactional_as(options, &format!("{}-{id}", subscription.group), &format!("{id}-transactions"))
+    transactional_as(
+        options,
+        &format!("{}-{id}", subscription.group),
+        &format!("{id}-transactions"),
+    )
 }
 
 /// A producer of transactions of this id, which fences whoever has it.

@@ -37,7 +37,8 @@ impl SimWriter {
                 return Err(TransactError::Offender { index, error });
             }
         }
-        for (index, answer) in append_all(state, None, false, records.to_vec()).into_iter().enumerate()
+        for (index, answer) in
+            append_all(state, None, false, records.to_vec()).into_iter().enumerate()
         {
             answer.map_err(|error| TransactError::Offender { index, error })?;
         }

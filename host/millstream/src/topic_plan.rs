@@ -58,10 +58,7 @@ pub enum Role {
 impl Role {
     /// Whether it is a topic that the host keeps for itself, beside a source or for its group.
     pub fn is_companion(self) -> bool {
-        matches!(
-            self,
-            Self::DeadLetters | Self::Tier | Self::Marks | Self::States | Self::Control
-        )
+        matches!(self, Self::DeadLetters | Self::Tier | Self::Marks | Self::States | Self::Control)
     }
 }
 
@@ -162,7 +159,8 @@ fn all_companions(
                 pipeline.topics.iter().any(|source| of(source) == *name)
             };
             let is_states = |name: &Topic| {
-                name.strip_suffix(STATES_SUFFIX).is_some_and(|letters| is_dead_letters(&letters.into()))
+                name.strip_suffix(STATES_SUFFIX)
+                    .is_some_and(|letters| is_dead_letters(&letters.into()))
             };
             for spec in companions::wanted(pipeline, &sources) {
                 let role = match () {

@@ -37,7 +37,11 @@ mod tests {
         let own = owner(Some("ada"));
         assert_eq!(own.name, "ada");
         assert!(!is_gone(&own));
-        assert!(!is_gone(&Owner { machine: "elsewhere".to_owned(), process: u32::MAX, ..own.clone() }));
+        assert!(!is_gone(&Owner {
+            machine: "elsewhere".to_owned(),
+            process: u32::MAX,
+            ..own.clone()
+        }));
         assert!(is_gone(&Owner { process: u32::MAX, ..own }), "there is no such process");
     }
 }

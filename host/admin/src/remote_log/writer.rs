@@ -55,7 +55,8 @@ impl Writer for RemoteWriter {
         match refused.into() {
             Err(error) => Err(TransactError::Offender { index, error }),
             Ok(_) => {
-                let text = "the host names a record that it did not refuse: use its own `millstream`";
+                let text =
+                    "the host names a record that it did not refuse: use its own `millstream`";
                 Err(LogError::Fatal(text.to_owned()).into())
             }
         }

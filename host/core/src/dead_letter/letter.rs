@@ -196,7 +196,10 @@ fn is_of(found: &CompanionHeaders, place: &Place, spec: &PipelineSpec) -> Result
     if let Some(source) = &place.source
         && **source != *found.origin_topic
     {
-        return Err(format!("it comes from {}, and lies with those of {source}", found.origin_topic));
+        return Err(format!(
+            "it comes from {}, and lies with those of {source}",
+            found.origin_topic
+        ));
     }
     if found.origin_partition != place.partition.number {
         return Err(format!(

@@ -76,7 +76,8 @@ mod tests {
         };
         let mask = Mask { values: true, headers: vec!["authorization".to_owned()] };
         let seen = mask.apply(message.clone());
-        let text = String::from_utf8_lossy(seen.value.as_deref().expect("there is one")).into_owned();
+        let text =
+            String::from_utf8_lossy(seen.value.as_deref().expect("there is one")).into_owned();
         assert_eq!(text, "masked: 6 bytes, sha256 2bb80d537b1da3e3…");
         assert!(seen.headers[0].value.starts_with(b"masked: 8 bytes"));
         assert_eq!((&seen.key, &seen.headers[1]), (&message.key, &message.headers[1]));

@@ -32,8 +32,7 @@ impl OpenLetters {
         let mut closed = BTreeMap::new();
         for partition in letters {
             let Some(within) = ends.get(partition) else { continue };
-            let states =
-                self.0.entry(partition.clone()).or_insert_with(|| States::of(partition));
+            let states = self.0.entry(partition.clone()).or_insert_with(|| States::of(partition));
             let readable = ends.get(states.partition()).map_or(0, |ends| ends.end);
             if let Err(error) = states.read_to(log, readable).await {
                 tracing::warn!(%partition, %error, "what became of dead letters is unknown; their depth stays as it was");

@@ -56,7 +56,8 @@ impl<'a> DeadLetters<'a> {
         request: &PurgeRequest,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<PurgeReport, DeadLetterError> {
-        let asked = serde_json::json!({ "purge": request.filter.describe(), "limit": request.limit });
+        let asked =
+            serde_json::json!({ "purge": request.filter.describe(), "limit": request.limit });
         let asked = asked.to_string();
         let mut topics = self.topics().await?;
         let places = self.places(&request.filter, &topics)?;
@@ -67,8 +68,11 @@ impl<'a> DeadLetters<'a> {
             let asked = Asked::new(&request.id, request.at, &request.owner, &asked);
             runs = self.begin_runs(&places, &topics, asked).await?;
         }
-        let mut report =
-            PurgeReport { id: request.id.clone(), dry_run: request.dry_run, ..PurgeReport::default() };
+        let mut report = PurgeReport {
+            id: request.id.clone(),
+            dry_run: request.dry_run,
+            ..PurgeReport::default()
+        };
         let trail = match request.dry_run {
             true => None,
             false => {
@@ -102,7 +106,8 @@ impl<'a> DeadLetters<'a> {
         for place in places {
             scans.push(Scan::open(self.log, &place.partition).await?);
         }
-        let mut told = Progress { read: 0, total: scans.iter().map(Scan::length).sum(), redriven: 0 };
+        let mut told =
+            Progress { read: 0, total: scans.iter().map(Scan::length).sum(), redriven: 0 };
         let mut before = 0;
         for (place, mut scan) in places.iter().zip(scans) {
             let index = self.run_of(place, places);
@@ -164,7 +169,8 @@ impl<'a> DeadLetters<'a> {
         }
         if before > start {
             self.log.delete_before(&place.partition, before).await.map_err(|error| {
-                let doing = format!("removing what is closed of {} below {before}", place.partition);
+                let doing =
+                    format!("removing what is closed of {} below {before}", place.partition);
                 log_error(doing, error)
             })?;
         }
@@ -189,7 +195,8 @@ async fn note(
         to: None,
     };
     let record = state_record::letters(states.partition(), purged, &change);
-    if let Some((_, error)) = run.append(std::slice::from_ref(&record), purged.len() as u64).await? {
+    if let Some((_, error)) = run.append(std::slice::from_ref(&record), purged.len() as u64).await?
+    {
         return Err(not_noted(states, &error));
     }
     states.put(purged.iter().map(|offset| *offset..=*offset), change);

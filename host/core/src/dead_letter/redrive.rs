@@ -183,7 +183,14 @@ impl<'a> DeadLetters<'a> {
             }
         };
         let mut result = self
-            .send_all((request, &targets, &target), &places, &topics, &mut runs, &mut report, progress)
+            .send_all(
+                (request, &targets, &target),
+                &places,
+                &topics,
+                &mut runs,
+                &mut report,
+                progress,
+            )
             .await;
         for run in &mut runs {
             if result.is_ok() {
@@ -209,7 +216,8 @@ impl<'a> DeadLetters<'a> {
         for place in places {
             scans.push(Scan::open(self.log, &place.partition).await?);
         }
-        let mut told = Progress { read: 0, total: scans.iter().map(Scan::length).sum(), redriven: 0 };
+        let mut told =
+            Progress { read: 0, total: scans.iter().map(Scan::length).sum(), redriven: 0 };
         let mut before = 0;
         let change = Change {
             state: State::Redriven,

@@ -21,7 +21,9 @@ use tokio::time::Instant;
 use super::state_record::{self, Owner, RunRecord};
 use super::states::{States, Until};
 use super::{DeadLetterError, log_error};
-use crate::log::{Log, LogError, RecordError, TopicSpec, TransactError, WRITER_NAME_BYTES_MAX, Writer};
+use crate::log::{
+    Log, LogError, RecordError, TopicSpec, TransactError, WRITER_NAME_BYTES_MAX, Writer,
+};
 use crate::message::{EpochMs, Partition, Record};
 
 /// How long the record of a run must stand still before another takes over.
@@ -82,7 +84,9 @@ impl<'a> Run<'a> {
             && !(asked.is_gone)(&other.owner)
         {
             tracing::warn!(
-                id = other.id, by = other.owner.name, topic,
+                id = other.id,
+                by = other.owner.name,
+                topic,
                 "another redrive or purge has not ended: waiting up to {LEASE:?} to see whether it is at work"
             );
             let deadline = Instant::now() + LEASE;

@@ -77,7 +77,9 @@ impl<'a> Targets<'a> {
         let known = |delay| in_tiers && spec.retry.delays.contains(delay);
         if delay != REDRIVE_DELAY && !known(&delay) {
             let mut delays = vec![delay_text(REDRIVE_DELAY)];
-            delays.extend(spec.retry.delays.iter().filter(|delay| known(delay)).map(|d| delay_text(*d)));
+            delays.extend(
+                spec.retry.delays.iter().filter(|delay| known(delay)).map(|d| delay_text(*d)),
+            );
             return Err(refused(format!(
                 "pipeline {} has no tier of {}: choose one of {}",
                 spec.name,
@@ -106,7 +108,9 @@ impl<'a> Targets<'a> {
             return Err(refused(format!("copies cannot go to {topic}: {why}")));
         }
         if !self.topics.contains_key(topic) {
-            return Err(refused(format!("there is no topic {topic}: create it, or correct the name")));
+            return Err(refused(format!(
+                "there is no topic {topic}: create it, or correct the name"
+            )));
         }
         Ok(())
     }
@@ -158,8 +162,10 @@ impl<'a> Targets<'a> {
         let (Content::Ours(found), Some(spec), Some(source)) =
             (&letter.content, self.letters.spec(), &place.source)
         else {
-            return Err("another program wrote it: redrive it with `--to source` or `--to topic:NAME`"
-                .to_owned());
+            return Err(
+                "another program wrote it: redrive it with `--to source` or `--to topic:NAME`"
+                    .to_owned(),
+            );
         };
         let found = CompanionHeaders {
             attempt: 0,
@@ -183,12 +189,22 @@ impl<'a> Targets<'a> {
         })
     }
 
-    fn to_source(&self, place: &Place, letter: &Letter, redrive: &Redrive) -> Result<Record, String> {
+    fn to_source(
+        &self,
+        place: &Place,
+        letter: &Letter,
+        redrive: &Redrive,
+    ) -> Result<Record, String> {
         let (topic, partition) = match &letter.content {
             Content::Ours(found) => (found.origin_topic.to_string(), Some(found.origin_partition)),
             Content::Theirs(theirs) => match &theirs.topic {
                 Some(topic) => (topic.clone(), theirs.partition),
-                None => return Err("it does not say where it came from: redrive it with `--to topic:NAME`".to_owned()),
+                None => {
+                    return Err(
+                        "it does not say where it came from: redrive it with `--to topic:NAME`"
+                            .to_owned(),
+                    );
+                }
             },
             Content::Foreign { reason, .. } => return Err(reason.clone()),
         };
@@ -242,9 +258,8 @@ impl DeadLetters<'_> {
             return Some("it is not for messages");
         }
         let spec = self.spec()?;
-        let is_tier = |source: &Topic| {
-            spec.retry.topic.delay_of(topic, source, &spec.group).is_some()
-        };
+        let is_tier =
+            |source: &Topic| spec.retry.topic.delay_of(topic, source, &spec.group).is_some();
         spec.topics.iter().any(is_tier).then_some(
             "it is a retry tier, where only retries are understood: name its delay with `tier:DELAY`",
         )

@@ -187,7 +187,10 @@ async fn a_list_has_lines_up_to_its_limit_and_counts_all_in_groups() {
     let first = &listing.letters[0];
     assert_eq!((first.topic.as_str(), first.partition, first.offset), ("orders.dlq", 1, 0));
     let origin = first.origin.as_ref().expect("it has one");
-    assert_eq!((origin.topic.as_str(), origin.partition, origin.offset), ("orders", Some(1), Some(10)));
+    assert_eq!(
+        (origin.topic.as_str(), origin.partition, origin.offset),
+        ("orders", Some(1), Some(10))
+    );
     assert_eq!((first.reason.as_str(), first.attempts, first.redrives), ("trap went wrong", 3, 0));
     assert_eq!((first.state, first.written_by.as_str()), (State::Open, "millstream"));
 }
@@ -195,7 +198,13 @@ async fn a_list_has_lines_up_to_its_limit_and_counts_all_in_groups() {
 #[tokio::test]
 async fn every_part_of_a_filter_chooses() {
     let shelf = four();
-    bury(&shelf, "orders", 0, "e", &CompanionHeaders { plugin: None, ..found("orders", 0, 1, "trap") });
+    bury(
+        &shelf,
+        "orders",
+        0,
+        "e",
+        &CompanionHeaders { plugin: None, ..found("orders", 0, 1, "trap") },
+    );
     let filters = [
         (Filter { partition: Some(1), ..kind("reject") }, 1),
         (Filter { source: Some("refunds".to_owned()), ..Filter::default() }, 1),
@@ -417,16 +426,24 @@ async fn a_purge_marks_and_removes_what_has_nothing_to_be_done_below_it() {
     let shelf = four();
     redrive(&shelf, &request("run-1", Filter { partition: Some(1), ..kind("trap") })).await;
     // a and c are redriven, b is open: with d purged, only refunds is empty.
-    let report = purge(&shelf, Filter { source: Some("refunds".to_owned()), ..Filter::default() }).await;
+    let report =
+        purge(&shelf, Filter { source: Some("refunds".to_owned()), ..Filter::default() }).await;
     assert_eq!((report.purged, report.removed), (1, 1));
     assert_eq!(shelf.all("refunds.dlq", 0), []);
     let report = purge(&shelf, only(State::Redriven)).await;
-    assert_eq!((report.purged, report.removed), (2, 1), "a is removed; c lies behind b, which is open");
+    assert_eq!(
+        (report.purged, report.removed),
+        (2, 1),
+        "a is removed; c lies behind b, which is open"
+    );
     assert_eq!(shelf.values("orders.dlq", 1), ["b", "c"]);
     let report = purge(&shelf, Filter::default()).await;
     assert_eq!((report.purged, report.removed), (1, 2));
     assert_eq!(shelf.all("orders.dlq", 1), []);
-    assert_eq!(list(&shelf, &Filter { state: StatesFilter::All, ..Filter::default() }).await.total, 0);
+    assert_eq!(
+        list(&shelf, &Filter { state: StatesFilter::All, ..Filter::default() }).await.total,
+        0
+    );
 
     // States of letters that are gone go with the next change.
     bury(&shelf, "orders", 1, "e", &found("orders", 1, 13, "trap"));

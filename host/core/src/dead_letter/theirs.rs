@@ -149,9 +149,7 @@ fn spring(read: &Reader<'_>) -> Theirs {
         handler: read.text("original-consumer-group"),
         kind,
         reason,
-        stack: read
-            .text("exception-stacktrace")
-            .or_else(|| read.text("key-exception-stacktrace")),
+        stack: read.text("exception-stacktrace").or_else(|| read.text("key-exception-stacktrace")),
     }
 }
 

@@ -45,9 +45,7 @@ impl<'a> Trail<'a> {
     ) -> Result<(), DeadLetterError> {
         let report = serde_json::to_value(report).unwrap_or_default();
         match result {
-            Ok(()) => {
-                self.write(Outcome::Done, format!("{}: {count}", self.what), report).await
-            }
+            Ok(()) => self.write(Outcome::Done, format!("{}: {count}", self.what), report).await,
             Err(error) => {
                 let text = format!("{}: {count}, then: {error}", self.what);
                 // The error itself says more than that it could not be written down.

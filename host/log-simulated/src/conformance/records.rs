@@ -28,8 +28,12 @@ pub(super) async fn check(log: &Arc<dyn Log>) -> Checked {
 async fn a_writer_appends_all_or_nothing(log: &Arc<dyn Log>) -> Checked {
     let (spec, beside) = (topic(log, "writer", 2).await?, topic(log, "writer-beside", 1).await?);
     let writer = ok("taking a name", log.writer("conformance-writer").await)?;
-    let records =
-        [record(&spec, 0, "a"), record(&spec, 1, "b"), record(&beside, 0, "c"), record(&spec, 0, "d")];
+    let records = [
+        record(&spec, 0, "a"),
+        record(&spec, 1, "b"),
+        record(&beside, 0, "c"),
+        record(&spec, 0, "d"),
+    ];
     ok("appending all", writer.append_all(&records).await)?;
     let large = "x".repeat(MESSAGE_BYTES_MAX + 1);
     let with_an_offender = [record(&spec, 0, "e"), record(&beside, 0, &large)];
@@ -40,7 +44,9 @@ async fn a_writer_appends_all_or_nothing(log: &Arc<dyn Log>) -> Checked {
     let nowhere = [record(&spec, 0, "f"), record(&spec, 2, "g")];
     match writer.append_all(&nowhere).await {
         Err(TransactError::Offender { index: 1, error: RecordError::UnknownTopic { .. } }) => {}
-        other => return Err(format!("one has no partition: expected an offender at 1, saw {other:?}")),
+        other => {
+            return Err(format!("one has no partition: expected an offender at 1, saw {other:?}"));
+        }
     }
     ok("appending after offenders", writer.append_all(&[record(&spec, 0, "h")]).await)?;
     for (topic, number, expected) in

@@ -196,7 +196,8 @@ fn settings(path: &Path) -> Result<(String, BTreeMap<String, String>), Failure> 
         return Ok((PIPELINE.to_owned(), BTreeMap::new()));
     }
     let file: CaseFile = toml::from_str(&read(path)?).map_err(|error| {
-        let fix = "a case.toml has two keys: `config = { name = \"value\" }` and `pipeline = \"name\"`";
+        let fix =
+            "a case.toml has two keys: `config = { name = \"value\" }` and `pipeline = \"name\"`";
         let what = "the settings of a case cannot be understood";
         let finding = Finding::new(Code::PluginCases, what, fix);
         Failure::from(finding.because(error.message()).at(path.display()))

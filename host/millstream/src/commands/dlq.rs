@@ -11,7 +11,9 @@ mod replay;
 mod show;
 
 use clap::Subcommand;
-use millstream_core::dead_letter::{DeadLetterError, DeadLetters, Mask, PurgeReport, RedriveReport};
+use millstream_core::dead_letter::{
+    DeadLetterError, DeadLetters, Mask, PurgeReport, RedriveReport,
+};
 use millstream_core::log::Log;
 
 use crate::commands::Context;
@@ -166,7 +168,12 @@ impl Preview for PurgeReport {
 }
 
 /// Whether to go on: `--yes`, or a person says so who has seen what would be done.
-fn agreed(terminal: &Terminal, yes: bool, preview: &impl Preview, shown: &str) -> Result<bool, Failure> {
+fn agreed(
+    terminal: &Terminal,
+    yes: bool,
+    preview: &impl Preview,
+    shown: &str,
+) -> Result<bool, Failure> {
     if yes || preview.count() == 0 {
         return Ok(true);
     }
@@ -176,7 +183,9 @@ fn agreed(terminal: &Terminal, yes: bool, preview: &impl Preview, shown: &str) -
     }
     let what = "this changes dead letters, and there is no terminal to ask";
     let fix = "say `--yes`; see first with `--dry-run`";
-    Err(Finding::new(Code::Usage, what, fix).because(format!("{} would be", letters(preview.count()))).into())
+    Err(Finding::new(Code::Usage, what, fix)
+        .because(format!("{} would be", letters(preview.count())))
+        .into())
 }
 
 #[cfg(test)]

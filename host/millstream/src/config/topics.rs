@@ -55,7 +55,8 @@ pub fn companions(spec: &PipelineSpec) -> Vec<Companion> {
         }
         let topic = spec.dead_letter.topic.topic(source, &spec.group, None);
         let states = states_topic(&topic);
-        for (topic, kind) in [(topic, CompanionKind::DeadLetters), (states, CompanionKind::States)] {
+        for (topic, kind) in [(topic, CompanionKind::DeadLetters), (states, CompanionKind::States)]
+        {
             all.push(Companion { topic, source: source.clone(), kind });
         }
     }

@@ -49,7 +49,10 @@ fn equal_failures_are_counted_together_and_filters_choose() {
     assert!(ran.stdout.contains("orders: 6 dead letters"), "{ran:?}");
     let group = "5 × reject: order #: schema mismatch at `total`, plugin 1.0.0; first 20";
     assert!(ran.stdout.contains(group), "{ran:?}");
-    assert!(!ran.stdout.contains('\u{1b}'), "a stranger's text does not reach the terminal: {ran:?}");
+    assert!(
+        !ran.stdout.contains('\u{1b}'),
+        "a stranger's text does not reach the terminal: {ran:?}"
+    );
     let total = |more: &[&str]| {
         let args = [&["dlq", "list", "--json", "--limit", "0"], more].concat();
         let ran = folder.run(&args).done();
@@ -77,9 +80,12 @@ fn what_was_done_about_letters_is_shown_and_in_the_audit_trail() {
     let by = ["--yes", "--by", "ada"];
     folder.run(&[&["dlq", "redrive", "--kind", "trap"], &by[..]].concat()).done();
     folder.run(&[&["dlq", "purge", "orders.dlq/0/0"], &by[..]].concat()).done();
-    folder.run(&[&["dlq", "redrive", "--to", "topic:orders.dlq"], &by[..]].concat())
+    folder
+        .run(&[&["dlq", "redrive", "--to", "topic:orders.dlq"], &by[..]].concat())
         .fails(2, "come round for ever");
-    folder.run(&["dlq", "redrive", "--to", "somewhere"]).fails(2, "`source`, `tier:DELAY` or `topic:NAME`");
+    folder
+        .run(&["dlq", "redrive", "--to", "somewhere"])
+        .fails(2, "`source`, `tier:DELAY` or `topic:NAME`");
     let ran = folder.run(&["dlq", "list"]).done();
     assert!(ran.stdout.contains("orders: 4 dead letters (1 redriven)"), "{ran:?}");
     let ran = folder.run(&["dlq", "list", "--state", "redriven"]).done();
@@ -89,13 +95,19 @@ fn what_was_done_about_letters_is_shown_and_in_the_audit_trail() {
     assert!(ran.stdout.contains(" by ada: "), "{ran:?}");
     folder.run(&["dlq", "show", "orders.dlq/0/0"]).fails(2, "removed by a purge");
     let ran = folder.run(&["audit"]).done();
-    for text in ["redrive of dead letters of orders.dlq to tier:0s: 1", "purge of dead letters of orders.dlq: 1"] {
+    for text in [
+        "redrive of dead letters of orders.dlq to tier:0s: 1",
+        "purge of dead letters of orders.dlq: 1",
+    ] {
         assert!(ran.stdout.contains(text), "{text}: {ran:?}");
     }
     let ran = folder.run(&["dlq", "redrive", "--to", "source", "--limit", "1", "--yes"]).done();
     assert!(ran.stdout.contains("1  to orders\n"), "{ran:?}");
     let ran = folder.run(&["consume", "orders", "--from-beginning"]).done();
-    assert!(ran.stdout.contains("\"value\":\"v1\"") && ran.stdout.contains("millstream-redrive-count"), "{ran:?}");
+    assert!(
+        ran.stdout.contains("\"value\":\"v1\"") && ran.stdout.contains("millstream-redrive-count"),
+        "{ran:?}"
+    );
 }
 
 #[test]

@@ -24,7 +24,10 @@ const SPRING: &[(&str, &[u8])] = &[
     ("kafka_dlt-original-timestamp", &[0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0]),
     ("kafka_dlt-original-timestamp-type", b"CreateTime"),
     ("kafka_dlt-original-consumer-group", b"billing"),
-    ("kafka_dlt-exception-fqcn", b"org.springframework.kafka.listener.ListenerExecutionFailedException"),
+    (
+        "kafka_dlt-exception-fqcn",
+        b"org.springframework.kafka.listener.ListenerExecutionFailedException",
+    ),
     ("kafka_dlt-exception-cause-fqcn", b"java.lang.IllegalStateException"),
     ("kafka_dlt-exception-message", b"no account"),
     ("kafka_dlt-exception-stacktrace", b"at Billing.java:7"),
@@ -63,7 +66,8 @@ fn of_topic(shelf: &Shelf) -> DeadLetters<'_> {
 }
 
 #[tokio::test]
-async fn letters_of_other_programs_are_listed_with_their_reasons_and_redriven_to_where_they_came_from() {
+async fn letters_of_other_programs_are_listed_with_their_reasons_and_redriven_to_where_they_came_from()
+ {
     let shelf = Shelf::with(&["payments", "payments.DLT"]);
     for headers in [SPRING, CONNECT, STREAMS] {
         shelf.put(letter("payments.DLT", headers));
@@ -82,10 +86,16 @@ async fn letters_of_other_programs_are_listed_with_their_reasons_and_redriven_to
     assert_eq!(said, expected);
     for letter in &listing.letters {
         let origin = letter.origin.as_ref().expect("they say");
-        assert_eq!((&*origin.topic, origin.partition, origin.offset), ("payments", Some(1), Some(258)));
+        assert_eq!(
+            (&*origin.topic, origin.partition, origin.offset),
+            ("payments", Some(1), Some(258))
+        );
     }
     let spring = listing.letters[0].origin.as_ref().expect("it says");
-    assert_eq!((spring.timestamp, spring.group.as_deref()), (Some(1_700_000_000_000), Some("billing")));
+    assert_eq!(
+        (spring.timestamp, spring.group.as_deref()),
+        (Some(1_700_000_000_000), Some("billing"))
+    );
     let shown = of_topic(&shelf).show(&Partition::new("payments.DLT", 0), 1).await.expect("shown");
     assert!(shown.backtrace.is_some_and(|stack| stack.contains("at JsonConverter.java:7")));
 
@@ -95,7 +105,10 @@ async fn letters_of_other_programs_are_listed_with_their_reasons_and_redriven_to
         .expect("redrive");
     assert_eq!((report.redriven, report.targets.get("payments")), (3, Some(&3)));
     for copy in shelf.all("payments", 1) {
-        assert_eq!((copy.key.as_deref(), copy.value.as_deref()), (Some(&b"k"[..]), Some(&b"v"[..])));
+        assert_eq!(
+            (copy.key.as_deref(), copy.value.as_deref()),
+            (Some(&b"k"[..]), Some(&b"v"[..]))
+        );
         let names: Vec<&str> = copy.headers.iter().map(|header| &*header.name).collect();
         let expected = [
             "mine",
@@ -117,8 +130,7 @@ async fn the_count_comes_back_with_a_letter_that_another_program_writes_again() 
     shelf.put(letter("payments.DLT", CONNECT));
     for round in 1..=3 {
         let id = format!("run-{round}");
-        let report =
-            of_topic(&shelf).redrive(&request(&id, Filter::default()), &mut |_| {}).await;
+        let report = of_topic(&shelf).redrive(&request(&id, Filter::default()), &mut |_| {}).await;
         assert_eq!(report.expect("redrive").redriven, 1, "{id}");
         let copy = shelf.all("payments", 1).pop().expect("it was sent");
         // Connect keeps the headers that it finds and adds its own.
@@ -158,7 +170,8 @@ async fn foreign_letters_are_listed_with_a_reason_and_stay_where_they_are() {
         assert!(reason.contains(part), "{reason} should say: {part}");
     }
     for to in [None, Some(Target::Source)] {
-        let report = redrive(&shelf, &RedriveRequest { to, ..request("run-1", Filter::default()) }).await;
+        let report =
+            redrive(&shelf, &RedriveRequest { to, ..request("run-1", Filter::default()) }).await;
         assert_eq!(report.foreign, 5);
     }
     assert_eq!(shelf.values("orders.retry.0s", 0), ["mine"]);
@@ -203,8 +216,7 @@ async fn a_letter_that_says_it_came_from_its_own_topic_is_left() {
             &[("__streams.errors.topic", topic.as_bytes()), ("__streams.errors.partition", b"0")],
         ));
     }
-    let report =
-        of_topic(&shelf).redrive(&request("run-1", Filter::default()), &mut |_| {}).await;
+    let report = of_topic(&shelf).redrive(&request("run-1", Filter::default()), &mut |_| {}).await;
     let report = report.expect("redrive");
     assert_eq!((report.redriven, report.foreign), (0, 5), "{report:?}");
     let reasons: Vec<_> = report.refused_letters.iter().map(|r| r.reason.as_str()).collect();
@@ -223,7 +235,8 @@ async fn a_letter_that_says_it_came_from_its_own_topic_is_left() {
 async fn to_the_source_a_message_goes_as_it_was_to_where_it_was() {
     let shelf = four();
     let to = Some(Target::Source);
-    let report = redrive(&shelf, &RedriveRequest { to, ..request("run-1", Filter::default()) }).await;
+    let report =
+        redrive(&shelf, &RedriveRequest { to, ..request("run-1", Filter::default()) }).await;
     assert_eq!((report.redriven, report.targets.get("orders")), (4, Some(&3)));
     assert_eq!(shelf.values("orders", 1), ["a", "b", "c"]);
     let copy = &shelf.all("orders", 1)[0];

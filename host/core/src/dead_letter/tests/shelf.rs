@@ -126,7 +126,9 @@ impl Writer for ShelfWriter {
         }
         match fate {
             Fate::Answered => Ok(()),
-            Fate::AnswerLost | Fate::Lost => Err(LogError::Unavailable("no answer".to_owned()).into()),
+            Fate::AnswerLost | Fate::Lost => {
+                Err(LogError::Unavailable("no answer".to_owned()).into())
+            }
             Fate::KilledAfter | Fate::KilledBefore => std::future::pending().await,
         }
     }

@@ -38,7 +38,8 @@ async fn a_redrive_that_is_killed_at_any_batch_goes_on_where_it_was() {
             let spec = spec();
             let gone = |owner: &Owner| owner.name == "ada";
             let letters = DeadLetters::new(&*shelf, &spec).knowing(&gone);
-            let again = RedriveRequest { owner: owner("bob"), ..request("run-2", Filter::default()) };
+            let again =
+                RedriveRequest { owner: owner("bob"), ..request("run-2", Filter::default()) };
             let report = letters.redrive(&again, &mut |_| {}).await.expect("it goes on");
             assert_eq!(report.redriven, LETTERS - sent, "{batch} {fate:?}");
             let begun = batch > 0 || fate == Fate::KilledAfter;

@@ -193,8 +193,9 @@ fn time(text: &str) -> Result<EpochMs, String> {
         let ago = EpochMs::try_from(ago.as_millis()).unwrap_or(EpochMs::MAX);
         return Ok(SystemClock.now().saturating_sub(ago));
     }
-    let at = humantime::parse_rfc3339_weak(text)
-        .map_err(|_| "neither a duration as `2h` nor a time as `2026-11-29T02:14:00Z`".to_owned())?;
+    let at = humantime::parse_rfc3339_weak(text).map_err(|_| {
+        "neither a duration as `2h` nor a time as `2026-11-29T02:14:00Z`".to_owned()
+    })?;
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Ok(EpochMs::try_from(since.as_millis()).unwrap_or(EpochMs::MAX))
 }

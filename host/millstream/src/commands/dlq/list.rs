@@ -82,7 +82,8 @@ fn show(name: &str, state: StateArg, listing: &Listing, now: EpochMs) -> String 
         .filter(|(count, of, _)| *count > 0 && (*of != state || state == StateArg::All))
         .map(|(count, _, what)| format!("{} {what}", grouped(count)))
         .collect();
-    let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
+    let others =
+        if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
     if listing.total == 0 {
         return format!("{name}: no dead letters{others}");
     }

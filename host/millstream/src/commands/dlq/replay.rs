@@ -218,7 +218,9 @@ fn text(replayed: &Replayed) -> String {
     }
     let verdict = match (replayed.same_plugin, replayed.same_failure) {
         (_, true) => "it fails as it did then",
-        (true, false) => "it does not fail as it did then, though it is the same plugin: its settings, its limits or the messages it had seen before were others",
+        (true, false) => {
+            "it does not fail as it did then, though it is the same plugin: its settings, its limits or the messages it had seen before were others"
+        }
         (false, false) => "it does not fail as it did then: this is another plugin",
     };
     lines.push(verdict.to_owned());
