@@ -64,12 +64,13 @@ fn main() {
     add("stored/batch", keyed(&key, &value));
 
     let scope = Scope { group: "group".into(), partition: Partition::new("orders", 3) };
-    let mark = Mark { scope, key: "A-17".into(), turn: 42, expires: 1_700_000_000_000 };
+    let mark = Mark { scope: scope.into(), key: "A-17".into(), turn: 42, expires: 1_700_000_000_000 };
     let record = mark_record::encode(&mark);
     let value = record.value.unwrap_or_default();
     add("mark_record/record", keyed(&record.key.unwrap_or_default(), &value));
-    // The same without its version is an entry of the copy.
-    add("mark_record/entry", value.slice(1..).to_vec());
+    for (name, bytes) in millstream_mark_copy::fuzzing::seeds() {
+        add(&format!("mark_index/{name}"), bytes);
+    }
 
     add("idempotency_key/text", keyed(b"/order/id", br#"{"order":{"id":"A-17"}}"#));
     add("idempotency_key/number", keyed(b"/1", b"[null,18446744073709551615,1e400]"));

@@ -352,16 +352,16 @@ impl Context {
     }
 
     /// Where the idempotency keys of a source partition count.
-    pub(crate) fn scope(&self, source: &Partition) -> Scope {
-        Scope { group: self.spec.group.as_str().into(), partition: source.clone() }
+    pub(crate) fn scope(&self, source: &Partition) -> Arc<Scope> {
+        Arc::new(Scope { group: self.spec.group.as_str().into(), partition: source.clone() })
     }
 
     /// The mark of a handled message.
-    pub(crate) fn mark(&self, key: &Bytes, turn: Offset, source: &Partition) -> Option<Mark> {
+    pub(crate) fn mark(&self, key: &Bytes, turn: Offset, scope: &Arc<Scope>) -> Option<Mark> {
         let ttl = self.spec.idempotency.as_ref()?.ttl;
         let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         Some(Mark {
-            scope: self.scope(source),
+            scope: Arc::clone(scope),
             key: key.clone(),
             turn,
             expires: self.ports.clock.now().saturating_add(ttl),

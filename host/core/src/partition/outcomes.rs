@@ -84,7 +84,7 @@ impl PartitionTask {
                     Verdict::Done(records) => {
                         attempts += 1;
                         self.metrics.done.inc();
-                        let one = Settling::done(&self.context, item, records, &self.partition);
+                        let one = Settling::done(&self.context, item, records, &self.scope);
                         self.push_outbox(one);
                     }
                     Verdict::Failed(outcome) => {
