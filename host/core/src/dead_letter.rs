@@ -221,6 +221,7 @@ impl<'a> DeadLetters<'a> {
             let mut scan = Scan::open(self.log, &place.partition).await?;
             let mut states = States::of(&place.partition);
             states.read(self.log, &topics, Until::Readable).await?;
+            states.must_be_of(&place.partition, scan.high())?;
             while let Some(batch) = scan.next(self.log).await? {
                 for message in batch {
                     let letter = self.letter(message, &place, &states);
