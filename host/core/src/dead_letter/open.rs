@@ -38,10 +38,7 @@ impl OpenLetters {
                 tracing::warn!(%partition, %error, "what became of dead letters is unknown; their depth stays as it was");
             }
             states.forget_below(within.start, usize::MAX);
-            // States of a topic that was made anew are another's: `dlq list` says so.
-            let is_its = states.last().is_none_or(|last| last < within.high);
-            let count = if is_its { states.closed(within.start..within.end) } else { 0 };
-            closed.insert(partition.clone(), count);
+            closed.insert(partition.clone(), states.closed(within.start..within.end));
         }
         closed
     }

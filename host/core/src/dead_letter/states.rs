@@ -216,16 +216,12 @@ impl States {
         letters: &Partition,
         high: Offset,
     ) -> Result<(), DeadLetterError> {
-        let Some(last) = self.last().filter(|last| *last >= high) else { return Ok(()) };
+        let last = self.spans.last_key_value().map(|(_, (last, _))| *last);
+        let Some(last) = last.filter(|last| *last >= high) else { return Ok(()) };
         Err(DeadLetterError::Refused(format!(
             "{} says what became of {letters}@{last}, and {letters} ends at {high}: it was made anew, so these states are another's: delete topic {}",
             self.partition, self.partition.topic
         )))
-    }
-
-    /// The last letter that anything is known of.
-    pub(super) fn last(&self) -> Option<Offset> {
-        self.spans.last_key_value().map(|(_, (last, _))| *last)
     }
 
     /// Forgets letters below `start`, which are gone, and gives the keys of records that name no others, at most so
