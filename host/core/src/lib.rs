@@ -36,6 +36,7 @@ mod partition;
 pub mod pipeline;
 pub mod pipeline_spec;
 pub mod plugin;
+pub mod recent_failures;
 mod rounds;
 mod settle;
 pub mod shutdown;

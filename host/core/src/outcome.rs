@@ -45,6 +45,17 @@ impl Outcome {
             Self::Fault(fault) => fault.kind.as_str(),
         }
     }
+
+    /// Why it is not `Done`, in a line for a person.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Done(_) => "",
+            Self::Retry { reason, .. } | Self::Reject { reason } | Self::Pause { reason, .. } => {
+                reason
+            }
+            Self::Fault(fault) => &fault.reason,
+        }
+    }
 }
 
 /// How an attempt failed without the handler's say.
