@@ -17,6 +17,7 @@ use millstream_core::pipeline_spec::{
     RetrySpec, Start,
 };
 use millstream_core::plugin::Plugin;
+use millstream_core::plugin_slot::PluginSlot;
 use millstream_core::shutdown::Shutdown;
 use millstream_log_embedded::EmbeddedLog;
 use prometheus::Registry;
@@ -54,7 +55,7 @@ pub(crate) async fn run(dir: &Path, messages: u64, setup: &PipelineSetup) -> any
     let log = filled_log::open(dir, messages).await?;
     let ports = Ports {
         log: Arc::clone(&log) as _,
-        plugin: Arc::clone(&setup.plugin),
+        plugin: PluginSlot::holding(Arc::clone(&setup.plugin)),
         idempotency: Some(Arc::clone(&log) as _),
         clock: Arc::new(SystemClock),
         metrics: Metrics::new(&Registry::new())?,

@@ -9,6 +9,7 @@
 mod adapter;
 mod changes;
 mod conformance;
+mod deploy;
 mod failures;
 mod host_crash;
 mod hosts;

@@ -3,6 +3,7 @@
 use millstream_guest_builder::guest;
 use millstream_tests::folder::Folder;
 
+mod deploy;
 mod hot_keys;
 mod instances;
 

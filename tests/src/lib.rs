@@ -25,4 +25,5 @@ pub mod neighbours;
 pub mod program;
 pub mod reader;
 pub mod topic;
+pub mod versions;
 pub mod waiting;

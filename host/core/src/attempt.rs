@@ -1,7 +1,8 @@
 //! Attempt: runs the plugin on a batch of messages and turns whatever happens into a verdict each.
 //!
 //! After `dedupe`, before `settle`. Each worker owns one instance and takes batches from the work
-//! queue; messages of one lane lie together in a batch, in order.
+//! queue; messages of one lane lie together in a batch, in order. Before each message it looks whether the
+//! pipeline's slot (`plugin_slot`) holds another version, and makes an instance of that one then.
 //!
 //! Invariants:
 //! - every message of a batch comes back, attempted or not;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::headers;
@@ -24,7 +25,8 @@ use crate::lane::LaneId;
 use crate::message::{Record, Topic};
 use crate::metrics::WorkerMetrics;
 use crate::outcome::{Fault, FaultKind, Outcome, Output};
-use crate::plugin::{Instance, Plugin};
+use crate::plugin::{Instance, PluginIdentity};
+use crate::plugin_slot::{Held, PluginSlot};
 use crate::work_queue::WorkQueue;
 
 /// After so long a worker hands the rest of its batch back, for others to take.
@@ -35,6 +37,10 @@ pub const BATCH_OUTPUT_BYTES_MAX: usize = 4 << 20;
 
 /// How long a worker waits before it asks again for an instance it did not get.
 const INSTANCE_RETRY: Duration = Duration::from_millis(200);
+
+/// How long a worker holds a batch that no version can handle before it hands it back: a pipeline that drains
+/// waits for it.
+const NO_VERSION_WAIT: Duration = Duration::from_millis(50);
 
 /// A batch of messages on its way to a worker.
 #[derive(Debug)]
@@ -139,8 +145,8 @@ fn fault(kind: FaultKind, reason: String) -> Fault {
 pub struct Workers {
     /// Where batches come from.
     pub queue: Arc<WorkQueue>,
-    /// Makes instances.
-    pub plugin: Arc<dyn Plugin>,
+    /// Holds the version that makes instances.
+    pub plugin: Arc<PluginSlot>,
     /// Where outputs go.
     pub outputs: Arc<OutputRules>,
     /// Whether a failed message keeps its lane waiting.
@@ -149,10 +155,17 @@ pub struct Workers {
     pub pipeline: Arc<str>,
 }
 
+/// A worker's instance, and the version it is of.
+struct Made {
+    instance: Box<dyn Instance>,
+    of: Arc<PluginIdentity>,
+}
+
 impl Workers {
     /// One worker: works until it is dropped.
     pub async fn work(self, mut metrics: WorkerMetrics) {
-        let mut instance: Option<Box<dyn Instance>> = None;
+        let mut made: Option<Made> = None;
+        let mut held = self.plugin.follow();
         loop {
             let Work { batch, reply } = self.queue.take().await;
             let mut left = batch.into_iter();
@@ -169,7 +182,7 @@ impl Workers {
                         // the instance sees to its own memory.
                         continue;
                     }
-                    () = self.run(&mut left, &mut ended, &mut instance, &mut metrics) => {}
+                    () = self.run(&mut left, &mut ended, &mut made, &mut held, &mut metrics) => {}
                 }
             }
             ended.extend(left.map(|(lane, item)| Attempted {
@@ -188,7 +201,8 @@ impl Workers {
         &self,
         left: &mut std::vec::IntoIter<(LaneId, InHand)>,
         ended: &mut Vec<Attempted>,
-        instance: &mut Option<Box<dyn Instance>>,
+        made: &mut Option<Made>,
+        held: &mut watch::Receiver<Held>,
         metrics: &mut WorkerMetrics,
     ) {
         let mut stopped: Option<LaneId> = None;
@@ -196,13 +210,18 @@ impl Workers {
         let begin = Instant::now();
         let mut before = begin;
         while before.duration_since(begin) < SLICE && output_bytes < BATCH_OUTPUT_BYTES_MAX {
-            let Some((lane, item)) = left.next() else { return };
+            if left.as_slice().is_empty() {
+                return;
+            }
+            let Some(Made { instance: running, of }) = self.instance(made, held).await else {
+                return;
+            };
+            let Some((lane, mut item)) = left.next() else { return };
             if stopped == Some(lane) {
                 let (verdict, took) = (Verdict::Unattempted, Duration::ZERO);
                 ended.push(Attempted { lane, item, verdict, took });
                 continue;
             }
-            let running = self.instance(instance).await;
             let outcome = running.handle(&item.message, item.context).await;
             metrics.used(running.take_usage());
             let kind = outcome.kind();
@@ -213,6 +232,9 @@ impl Workers {
                 },
                 failed => Verdict::Failed(failed),
             };
+            if matches!(verdict, Verdict::Failed(_)) {
+                item.attempted_by = Some(Arc::clone(of));
+            }
             match &verdict {
                 Verdict::Done(records) => {
                     output_bytes += records.iter().map(Record::payload_bytes).sum::<usize>();
@@ -229,23 +251,40 @@ impl Workers {
         }
     }
 
-    /// The worker's instance, made now if there is none; waits while none can be had.
+    /// The worker's instance, made now if there is none of the version in use; waits while none can be had. `None`
+    /// if there is no version to make one of.
     async fn instance<'a>(
         &self,
-        instance: &'a mut Option<Box<dyn Instance>>,
-    ) -> &'a mut Box<dyn Instance> {
-        let made = match instance.take() {
+        made: &'a mut Option<Made>,
+        held: &mut watch::Receiver<Held>,
+    ) -> Option<&'a mut Made> {
+        // An error would mean that the slot is gone, and it is ours.
+        let kept = made.take().filter(|_| !held.has_changed().unwrap_or(false));
+        let running = match kept {
             Some(running) => running,
             None => loop {
-                match self.plugin.instance().await {
-                    Ok(made) => break made,
+                let version = match &*held.borrow_and_update() {
+                    Held::Version(version) => Some(version.clone()),
+                    Held::Nothing | Held::Unusable(_) => None,
+                };
+                let Some(version) = version else {
+                    // Whether another came or not: what is in hand goes back.
+                    let _ = tokio::time::timeout(NO_VERSION_WAIT, held.changed()).await;
+                    return None;
+                };
+                match version.plugin.instance().await {
+                    // Another came meanwhile: this one begins nothing any more.
+                    Ok(_) if held.has_changed().unwrap_or(false) => {}
+                    Ok(instance) => break Made { instance, of: version.identity },
                     Err(error) => {
-                        tracing::error!(pipeline = %self.pipeline, %error, "no instance of the plugin can be made; trying again");
-                        tokio::time::sleep(INSTANCE_RETRY).await;
+                        let version = &version.identity.version;
+                        tracing::error!(pipeline = %self.pipeline, version, %error, "no instance of the plugin can be made; trying again");
+                        // Another version may be the way out.
+                        let _ = tokio::time::timeout(INSTANCE_RETRY, held.changed()).await;
                     }
                 }
             },
         };
-        instance.insert(made)
+        Some(made.insert(running))
     }
 }

@@ -232,7 +232,8 @@ impl Entry {
     }
 }
 
-fn printable(text: &str) -> String {
+/// A text as it may stand on a terminal: no control characters, at most [`TEXT_BYTES_MAX`].
+pub(crate) fn printable(text: &str) -> String {
     let mut clean = String::with_capacity(text.len().min(TEXT_BYTES_MAX));
     for character in text.chars() {
         if clean.len() + character.len_utf8() > TEXT_BYTES_MAX {

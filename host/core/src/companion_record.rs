@@ -28,7 +28,10 @@ impl Context {
         found.first_failed = found.first_failed.or(Some(now));
         found.last_failed = Some(now);
         found.error = Some(error_headers(outcome));
-        found.plugin = Some(self.ports.plugin.identity().clone());
+        // Who made the attempt; a message that was not attempted here (a host died of it) was by whoever is in
+        // use, as far as anybody knows.
+        let attempted_by = item.attempted_by.clone().or_else(|| self.ports.plugin.identity());
+        found.plugin = attempted_by.map(|plugin| (*plugin).clone()).or(found.plugin);
         found.idempotency_key = item.key.clone();
         let original = &item.message.headers;
         let (template, headers) = match delay {

@@ -1,11 +1,13 @@
 //! A message in hand: between intake and the ledger, with what the stations need to know of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::dedupe::Holder;
 use crate::headers::CompanionHeaders;
 use crate::message::{Message, Offset};
-use crate::plugin::AttemptContext;
+use crate::plugin::{AttemptContext, PluginIdentity};
 
 /// Where a message in hand was read, so which ledger it is settled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct InHand {
     pub pauses: u32,
     /// Why it is not attempted, if it is not: it becomes a dead letter in its turn.
     pub refused: Option<String>,
+    /// Which version of the plugin made the last attempt here, if that failed.
+    pub attempted_by: Option<Arc<PluginIdentity>>,
 }
 
 impl InHand {
@@ -64,6 +68,7 @@ impl InHand {
             waits: false,
             pauses: 0,
             refused: None,
+            attempted_by: None,
         }
     }
 

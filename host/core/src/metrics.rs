@@ -86,6 +86,8 @@ pub struct Metrics {
     pub up: IntGaugeVec,
     /// The plugin in use; always 1.
     pub plugin_info: IntGaugeVec,
+    /// Times another version of the plugin took over.
+    pub plugin_swaps: IntCounterVec,
 }
 
 fn register<C: Collector + Clone + 'static>(
@@ -326,6 +328,11 @@ impl Metrics {
                 "millstream_plugin_info",
                 "The plugin in use; always 1.",
                 &["pipeline", "name", "version", "digest"],
+            )?,
+            plugin_swaps: counter(
+                "millstream_plugin_swaps_total",
+                "Times another version of the plugin took over from one message to the next.",
+                &["pipeline"],
             )?,
         })
     }

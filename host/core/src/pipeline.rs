@@ -27,7 +27,7 @@ use crate::log::{Log, LogError, Room, Subscription};
 use crate::message::{Offset, Partition};
 use crate::metrics::Metrics;
 use crate::pipeline_spec::{Delivery, KeepOrder, PipelineSpec};
-use crate::plugin::Plugin;
+use crate::plugin_slot::{self, PluginSlot};
 use crate::rounds::Rounds;
 use crate::shutdown::Shutdown;
 use crate::status::{PipelineStatus, Trouble};
@@ -41,8 +41,8 @@ const RANGE_BYTES_MAX: usize = 16;
 pub struct Ports {
     /// The log.
     pub log: Arc<dyn Log>,
-    /// The loaded plugin.
-    pub plugin: Arc<dyn Plugin>,
+    /// Holds the version of the plugin in use.
+    pub plugin: Arc<PluginSlot>,
     /// The store of idempotency marks, if there is one; a pipeline with idempotency keys needs it.
     pub idempotency: Option<Arc<dyn IdempotencyStore>>,
     /// The wall clock.
@@ -112,6 +112,11 @@ pub struct Pipeline {
 impl Pipeline {
     /// Assembles a pipeline.
     pub fn new(spec: PipelineSpec, ports: Ports) -> Self {
+        Self::with_status(spec, ports, Arc::default())
+    }
+
+    /// Assembles a pipeline that tells about itself where an earlier run of it did.
+    pub fn with_status(spec: PipelineSpec, ports: Ports, status: Arc<PipelineStatus>) -> Self {
         let ranges_max = ports.log.commit_metadata_bytes_max() / RANGE_BYTES_MAX;
         let rounds = Arc::new(Rounds::new(spec.transaction_interval));
         let context = Context {
@@ -119,7 +124,7 @@ impl Pipeline {
             spec,
             ports,
             queue: Arc::new(WorkQueue::default()),
-            status: Arc::new(PipelineStatus::default()),
+            status,
             ranges_max,
             until_caught_up: AtomicBool::new(false),
             begun: Instant::now(),
@@ -159,10 +164,23 @@ async fn run(
     until: Until,
 ) -> Result<(), PipelineError> {
     let spec = &context.spec;
-    let plugin = context.ports.plugin.identity();
-    let info = [spec.name.as_str(), &plugin.name, &plugin.version, &plugin.digest];
-    context.ports.metrics.plugin_info.with_label_values(&info).set(1);
+    let Ports { plugin, metrics, .. } = &context.ports;
+    let shown = plugin_slot::show(plugin, &spec.name, &context.status, metrics);
+    let running = run_with(context, shutdown, until);
+    tokio::select! {
+        biased;
+        // It never ends by itself.
+        () = shown => Ok(()),
+        ended = running => ended,
+    }
+}
 
+async fn run_with(
+    context: &Arc<Context>,
+    shutdown: Shutdown,
+    until: Until,
+) -> Result<(), PipelineError> {
+    let spec = &context.spec;
     let mut stop = shutdown.clone();
     let prepared = tokio::select! {
         biased;

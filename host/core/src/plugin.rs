@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 use crate::message::{EpochMs, Message, Offset};
 use crate::outcome::Outcome;
 
 /// Which plugin, exactly: written into every retry and dead letter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PluginIdentity {
     /// The plugin's name.
     pub name: String,

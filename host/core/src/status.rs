@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::hot_keys::HotKey;
 use crate::message::{EpochMs, Offset, Partition};
+use crate::plugin::PluginIdentity;
 use crate::recent_failures::{FailureGroup, RecentFailures};
 
 /// What the first message that is not settled waits for, and with it the commit of its partition.
@@ -137,6 +138,7 @@ pub struct PipelineStatus {
     joined: AtomicBool,
     /// What its attempts fail of.
     pub failures: Mutex<RecentFailures>,
+    plugin: Mutex<Option<Arc<PluginIdentity>>>,
 }
 
 /// Something that keeps a pipeline from working; over when this is dropped, however that comes.
@@ -160,6 +162,8 @@ pub struct PipelineReport {
     pub ready: bool,
     /// Why not, or what the pipeline waits for.
     pub trouble: Option<String>,
+    /// The version of the plugin in use.
+    pub plugin: Option<PluginIdentity>,
     /// The assigned partitions.
     pub partitions: Vec<PartitionReport>,
 }
@@ -212,6 +216,12 @@ impl PipelineStatus {
         Trouble { status: Arc::clone(self), id }
     }
 
+    /// Says which version of the plugin is in use; gives the one before.
+    pub fn plugin_is(&self, plugin: Option<Arc<PluginIdentity>>) -> Option<Arc<PluginIdentity>> {
+        let mut held = self.plugin.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut held, plugin)
+    }
+
     /// Says that the pipeline has stopped, and why.
     pub fn stopped(&self, text: String) {
         *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
@@ -252,7 +262,8 @@ impl PipelineStatus {
         });
         let joined = self.joined.load(Ordering::Relaxed);
         let trouble = trouble.or_else(|| (!joined).then(|| "no partition was assigned yet".into()));
-        PipelineReport { ready: trouble.is_none(), trouble, partitions }
+        let plugin = self.plugin.lock().unwrap_or_else(PoisonError::into_inner).as_deref().cloned();
+        PipelineReport { ready: trouble.is_none(), trouble, plugin, partitions }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Partition, Arc<PartitionStatus>>> {

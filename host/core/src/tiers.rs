@@ -371,6 +371,7 @@ fn arrive(group: &str, source: &Partition, tier: usize, message: Message, made: 
         waits: false,
         pauses: 0,
         refused: None,
+        attempted_by: None,
     });
     match unreadable {
         Some(reason) => Arrived::Unreadable(item, reason),

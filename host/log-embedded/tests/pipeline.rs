@@ -19,6 +19,7 @@ use millstream_core::pipeline_spec::{
     DeadLetterSpec, Delivery, KeepOrder, Ordering, PipelineSpec, RetrySpec, Start,
 };
 use millstream_core::plugin::{AttemptContext, Instance, Plugin, PluginError, PluginIdentity};
+use millstream_core::plugin_slot::PluginSlot;
 use millstream_core::shutdown::{Shutdown, Trigger};
 use millstream_log_embedded::{EmbeddedLog, EmbeddedOptions};
 
@@ -112,7 +113,11 @@ impl World {
             PluginIdentity { name: "test".into(), version: "1".into(), digest: "sha256:0".into() };
         let ports = Ports {
             log: self.log.clone(),
-            plugin: Arc::new(Scripted { identity, handler, handled: self.handled.clone() }),
+            plugin: PluginSlot::holding(Arc::new(Scripted {
+                identity,
+                handler,
+                handled: self.handled.clone(),
+            })),
             idempotency: Some(self.log.clone()),
             clock: Arc::new(SystemClock),
             metrics: Metrics::new(&registry).expect("a fresh registry"),

@@ -46,6 +46,11 @@ enum Way {
 }
 
 impl Access {
+    /// Whether hosts may run on it: a folder that this process has opened has none.
+    pub fn may_have_hosts(&self) -> bool {
+        !matches!(self.way, Way::Folder(_))
+    }
+
     /// Gives the log free at once.
     pub async fn close(self) {
         match self.way {

@@ -63,6 +63,12 @@ enum Command {
     Scaler(commands::scaler::ScalerArgs),
     /// What the running host says of its pipelines
     Status(commands::status::StatusArgs),
+    /// Deploy a version of a pipeline's plugin, checked on every host before it takes effect
+    Deploy(commands::deploy::DeployArgs),
+    /// Go back to the version that was in use before, at once
+    Rollback(commands::rollback::RollbackArgs),
+    /// What was deployed to a pipeline, by whom, and what is in use
+    Versions(commands::versions::VersionsArgs),
     /// List, show or redrive dead letters
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
@@ -123,6 +129,9 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Lag(args) => commands::lag::run(context, args).await,
         Command::Scaler(args) => commands::scaler::run(context, args).await,
         Command::Status(args) => commands::status::run(context, args).await,
+        Command::Deploy(args) => commands::deploy::run(context, args).await,
+        Command::Rollback(args) => commands::rollback::run(context, args).await,
+        Command::Versions(args) => commands::versions::run(context, args).await,
         Command::Dlq(command) => commands::dlq::run(context, command).await,
         Command::Audit(args) => commands::audit::run(context, args).await,
         Command::Plugin(command) => commands::plugin::run(context, command).await,

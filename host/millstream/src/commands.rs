@@ -5,14 +5,17 @@ pub mod check;
 pub mod completions;
 pub mod consume;
 pub mod demo;
+pub mod deploy;
 pub mod dlq;
 pub mod lag;
 pub mod plugin;
 pub mod produce;
+pub mod rollback;
 pub mod run;
 pub mod scaler;
 pub mod status;
 pub mod topics;
+pub mod versions;
 
 use std::path::{Path, PathBuf};
 

@@ -71,12 +71,16 @@ codes! {
     PluginCases = "MS2007" => Failed,
     /// A file or stream cannot be read or written.
     Io = "MS2008" => Failed,
+    /// A deploy or rollback was not made.
+    NotDeployed = "MS2009" => Failed,
     /// A pipeline of a running host has stopped.
     PipelineStopped = "MS3001" => Failed,
     /// The admin address cannot be served.
     AdminUnusable = "MS3002" => Failed,
     /// Another host has the data folder, and with it this host's name.
     HostRuns = "MS3003" => Failed,
+    /// The deployed version of a plugin cannot be loaded here.
+    VersionNotLoaded = "MS3004" => Failed,
 }
 
 /// How bad it is.

@@ -5,13 +5,14 @@
 //! cluster, plugins, topics, the admin address. A pipeline that stops does not take others with it; the host
 //! ends when all have ended, or at SIGTERM or SIGINT (a second one ends it at once).
 
+mod deployed;
 pub mod identity;
 mod log;
+mod pipelines;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use millstream_admin::{
     AdminServer, AdminState, PipelineReadiness, ServedPipeline, Token, TokenSource,
@@ -20,22 +21,21 @@ use millstream_core::clock::{SystemClock, WallClock as _};
 use millstream_core::lag;
 use millstream_core::log::Log;
 use millstream_core::metrics::Metrics;
-use millstream_core::pipeline::{Pipeline, PipelineError, Ports, SuspicionRight, Until};
-use millstream_core::plugin::Plugin;
+use millstream_core::pipeline::{PipelineError, Ports, SuspicionRight, Until};
 use millstream_core::shutdown::{Shutdown, Trigger};
 use millstream_core::status::PipelineStatus;
 use millstream_sandbox::Sandbox;
 use prometheus::Registry;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::commands::Context;
 use crate::config::{Config, LogKind, PipelineConfig, Secret, summary};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding, Severity};
 use crate::terminal::Terminal;
-use crate::{plugin_file, topic_check, topic_plan};
+use crate::{topic_check, topic_plan};
 
+use deployed::Deployed;
 use log::HostLog;
 
 /// Runs the host.
@@ -57,9 +57,9 @@ pub async fn run(context: &Context, config: Config, until: Until) -> Result<Exit
     let (trigger, shutdown) = Shutdown::new();
     let signals = tokio::spawn(listen(context.terminal, trigger));
 
-    let plugins = load_plugins(&config).await?;
+    let sandbox = deployed::sandbox(&config).await?;
     let mut log = HostLog::open(&config).await?;
-    let ended = with_log(context, &config, &mut log, plugins, shutdown, until).await;
+    let ended = with_log(context, &config, &mut log, sandbox, shutdown, until).await;
     log.close().await;
     signals.abort();
     ended
@@ -69,7 +69,7 @@ async fn with_log(
     context: &Context,
     config: &Config,
     log: &mut HostLog,
-    plugins: BTreeMap<String, Loaded>,
+    sandbox: Arc<Sandbox>,
     shutdown: Shutdown,
     until: Until,
 ) -> Result<Exit, Failure> {
@@ -78,33 +78,37 @@ async fn with_log(
     let metrics = Metrics::new(&registry).map_err(|error| {
         Finding::new(Code::Io, "the metrics cannot be registered", "report it").because(error)
     })?;
+    let deployed = Deployed::load(context, config, &log.log, sandbox, &metrics).await?;
     let suspicion = SuspicionRight::default();
     let mut pipelines = Vec::new();
     let mut statuses = BTreeMap::new();
     for pipeline in &config.pipelines {
         let name = pipeline.spec.name.clone();
-        let Some(Loaded { plugin, took }) = plugins.get(&name) else { continue };
-        metrics.plugin_load.with_label_values(&[&name]).set(took.as_secs_f64());
+        let Some(slot) = deployed.slot(&name) else { continue };
         let ports = Ports {
             log: Arc::clone(&log.log),
-            plugin: Arc::clone(plugin),
+            plugin: slot,
             idempotency: log.idempotency.clone(),
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
             suspicion: suspicion.clone(),
         };
-        let pipeline = Pipeline::new(pipeline.spec.clone(), ports);
-        statuses.insert(name.clone(), pipeline.status());
-        pipelines.push((name, pipeline));
+        let status = deployed.status(&name);
+        statuses.insert(name, status);
+        pipelines.push((pipeline.spec.clone(), ports));
     }
     let (admin, address) = serve_admin(config, log, registry, statuses).await?;
     context.terminal.say(&format!("console, admin API and metrics at http://{address}"));
 
     let mut running = JoinSet::new();
-    for (name, pipeline) in pipelines {
-        let shutdown = shutdown.clone();
-        running.spawn(async move { (name, pipeline.run(shutdown, until).await) });
+    for (spec, ports) in pipelines {
+        let (name, shutdown) = (spec.name.clone(), shutdown.clone());
+        let status = deployed.status(&name);
+        running.spawn(
+            async move { (name, pipelines::run(spec, ports, status, shutdown, until).await) },
+        );
     }
+    let following = deployed.follow(&log.log, log.host_id());
     let mut exit = Exit::Done;
     while let Some(ended) = running.join_next().await {
         match ended {
@@ -120,6 +124,7 @@ async fn with_log(
             }
         }
     }
+    following.stop().await;
     admin.stop().await;
     if until == Until::CaughtUp && exit == Exit::Done {
         tell_what_is_left(context, config, &*log.log).await;
@@ -256,38 +261,6 @@ fn stopped(name: &str, error: &PipelineError) -> Finding {
     let what = format!("pipeline {name} has stopped");
     let otherwise = "remove the reason, then start the host again";
     Finding::of_text(Code::PipelineStopped, what, &error.to_string(), otherwise)
-}
-
-/// A pipeline's plugin, and how long loading it took.
-struct Loaded {
-    plugin: Arc<dyn Plugin>,
-    took: Duration,
-}
-
-/// Loads every pipeline's plugin, or says of each what is wrong with it.
-async fn load_plugins(config: &Config) -> Result<BTreeMap<String, Loaded>, Failure> {
-    let config = config.clone();
-    // Compiling takes seconds for a large plugin.
-    let loaded = tokio::task::spawn_blocking(move || -> Result<_, Failure> {
-        let sandbox = Sandbox::new(plugin_file::sandbox_options(&config))
-            .map_err(|error| plugin_file::sandbox_finding(&error))?;
-        let mut plugins = BTreeMap::new();
-        let mut findings = Vec::new();
-        for pipeline in &config.pipelines {
-            let begin = Instant::now();
-            match sandbox.load(pipeline.plugin.as_path(), plugin_file::plugin_options(pipeline)) {
-                Ok(plugin) => {
-                    let loaded = Loaded { plugin, took: begin.elapsed() };
-                    plugins.insert(pipeline.spec.name.clone(), loaded);
-                }
-                Err(error) => findings.extend(plugin_file::load_findings(&error)),
-            }
-        }
-        if findings.is_empty() { Ok(plugins) } else { Err(findings.into()) }
-    });
-    loaded.await.map_err(|error| {
-        Finding::new(Code::PluginUnusable, "loading the plugins ended", "report it").because(error)
-    })?
 }
 
 /// Asks for a graceful end at the first SIGTERM or SIGINT, and ends the process at the second.

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod demo;
+pub mod deploying;
 pub mod exit;
 pub mod finding;
 pub mod host;

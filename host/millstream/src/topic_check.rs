@@ -46,7 +46,7 @@ fn missing(planned: &Planned) -> Option<Finding> {
             "a pipeline reads it; on Kafka a run makes retry tiers and dead letters only"
         }
         Role::Output => "outputs go there; on Kafka a run makes retry tiers and dead letters only",
-        Role::DeadLetters | Role::Tier | Role::Marks => "another pipeline reads it",
+        Role::DeadLetters | Role::Tier | Role::Marks | Role::Control => "another pipeline reads it",
     };
     let what = format!("topic {} does not exist", planned.spec.name);
     let fix = format!("{CREATE} makes all that are missing; see first with `--dry-run`");
@@ -55,6 +55,12 @@ fn missing(planned: &Planned) -> Option<Finding> {
 
 fn too_few(planned: &Planned) -> Option<Finding> {
     let Action::Grow { from } = planned.action else { return None };
+    if planned.role == Role::Control {
+        let what = format!("control topic {} has {from} partitions, not 2", planned.spec.name);
+        let why = "rows and the bytes of plugins lie in a partition each";
+        let fix = format!("{CREATE} adds them");
+        return Some(Finding::new(Code::Topic, what, fix).because(why));
+    }
     let (name, wanted) = (&planned.spec.name, planned.spec.partitions);
     let what = format!("companion topic {name} has {from} partitions, its source {wanted}");
     let why = "a message keeps its partition's number in retries and dead letters";
@@ -68,7 +74,7 @@ fn unfit(planned: &Planned, kafka: &KafkaConfig) -> Option<Finding> {
     let wanted = &planned.spec;
     let mut reasons = Vec::new();
     let mut settings = Vec::new();
-    if !there.append_time {
+    if !there.append_time && planned.role != Role::Control {
         reasons.push(
             "its records have the messages' own time, by which an old one is removed at once, and \
              by which none is due"
@@ -105,6 +111,13 @@ fn unfit(planned: &Planned, kafka: &KafkaConfig) -> Option<Finding> {
         reasons.push(format!("it keeps {size} of a partition, and marks need what they need"));
         settings.push("retention.bytes=-1".to_owned());
     }
+    if planned.role == Role::Control && !(there.compacted && there.retention.is_none()) {
+        reasons.push(
+            "it forgets deployed versions: only the last record of each key may stay".to_owned(),
+        );
+        settings.push("cleanup.policy=compact".to_owned());
+        settings.push("retention.ms=-1".to_owned());
+    }
     if there.message_bytes_max < wanted.message_bytes_max {
         let (is, due) = (there.message_bytes_max, wanted.message_bytes_max);
         reasons.push(format!(
@@ -116,7 +129,8 @@ fn unfit(planned: &Planned, kafka: &KafkaConfig) -> Option<Finding> {
     if settings.is_empty() {
         return None;
     }
-    let what = format!("companion topic {} is not set up as it is needed", wanted.name);
+    let kind = if planned.role == Role::Control { "control" } else { "companion" };
+    let what = format!("{kind} topic {} is not set up as it is needed", wanted.name);
     let fix = format!(
         "`kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {} \
          --add-config {}`",
@@ -130,6 +144,9 @@ fn unfit(planned: &Planned, kafka: &KafkaConfig) -> Option<Finding> {
 /// A warning of a companion with more partitions than its source.
 pub fn larger(planned: &Planned) -> Option<Finding> {
     let Action::Larger { partitions } = planned.action else { return None };
+    if planned.role == Role::Control {
+        return None;
+    }
     let what = format!(
         "companion topic {} has {partitions} partitions, its source {}",
         planned.spec.name, planned.spec.partitions

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::companions;
 use millstream_core::log::{Log, TopicSpec};
 use millstream_core::message::Topic;
+use millstream_core::{companions, deploy};
 use serde::Serialize;
 
 use crate::config::{NewTopics, PipelineConfig};
@@ -48,12 +48,14 @@ pub enum Role {
     Tier,
     /// Its idempotency marks.
     Marks,
+    /// Which version of its plugin it runs; without it the file of the configuration.
+    Control,
 }
 
 impl Role {
-    /// Whether it is a topic that the host keeps beside a source.
+    /// Whether it is a topic that the host keeps for itself, beside a source or for its group.
     pub fn is_companion(self) -> bool {
-        matches!(self, Self::DeadLetters | Self::Tier | Self::Marks)
+        matches!(self, Self::DeadLetters | Self::Tier | Self::Marks | Self::Control)
     }
 }
 
@@ -107,6 +109,14 @@ pub fn plan_beside(
     for PipelineConfig { spec: pipeline, .. } in pipelines {
         let sources = pipeline.topics.iter().map(|topic| (topic, Role::Source));
         let outputs = pipeline.outputs.values().map(|topic| (topic, Role::Output));
+        let control = deploy::topic_spec(&pipeline.group);
+        planned.entry(control.name.clone()).or_insert_with(|| {
+            let there = there.get(&control.name).cloned();
+            let action = companion_action(there.as_ref(), &control);
+            let spec = TopicSpec { replication: new_topics.replication, ..control };
+            let (role, pipeline) = (Role::Control, pipeline.name.clone());
+            Planned { spec, there, role, is_read: false, pipeline, action }
+        });
         for (topic, role) in sources.chain(outputs) {
             let entry = planned.entry(topic.clone()).or_insert_with(|| {
                 let there = there.get(topic).cloned();

@@ -26,6 +26,8 @@ pub struct PluginOptions {
     pub pipeline: String,
     /// The plugin's name; `None` takes the component's own, else the file's.
     pub name: Option<String>,
+    /// Its version, as whoever deployed it calls it; `None` takes the component's own.
+    pub version: Option<String>,
     /// What an instance and a call may use.
     pub limits: Limits,
     /// What the plugin may import beyond what every plugin has.
@@ -45,6 +47,7 @@ impl PluginOptions {
         Self {
             pipeline: pipeline.into(),
             name: None,
+            version: None,
             limits: Limits::default(),
             grants: Grants::default(),
             instances: 1,

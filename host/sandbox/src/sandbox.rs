@@ -245,7 +245,8 @@ impl Sandbox {
         differences.extend(findings.differences);
         let report = PluginReport {
             name: options.name.clone().or(metadata.name).unwrap_or_else(|| source.stem()),
-            version: metadata.version.unwrap_or_else(|| "unknown".to_owned()),
+            version: (options.version.clone().or(metadata.version))
+                .unwrap_or_else(|| "unknown".to_owned()),
             source: plugin,
             digest,
             form: plugin_bytes.form,

@@ -7,13 +7,14 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// A guest's crate and the target it is built for.
-const GUESTS: [(&str, &str); 7] = [
+const GUESTS: [(&str, &str); 8] = [
     ("core-echo", UNKNOWN),
     ("echo", WASIP2),
     ("future-contract", WASIP2),
     ("hostile", WASIP2),
     ("settings", WASIP2),
     ("slow-start", WASIP2),
+    ("versioned", WASIP2),
     ("wrong-shape", WASIP2),
 ];
 

@@ -13,6 +13,7 @@ use millstream_core::log::Log;
 use millstream_core::message::EpochMs;
 use millstream_core::metrics::Metrics;
 use millstream_core::pipeline::{Pipeline, PipelineError, Ports, SuspicionRight, Until};
+use millstream_core::plugin_slot::PluginSlot;
 use millstream_core::shutdown::{Shutdown, Trigger};
 use millstream_core::status::PipelineStatus;
 use millstream_log_simulated::{CrashAt, Draw, HostId, SimClock, SimCluster};
@@ -187,7 +188,11 @@ async fn life(
     let kill = Arc::new(Notify::new());
     let ports = Ports {
         log,
-        plugin: Arc::new(ScriptedPlugin::new(world.history.clone(), id, kill.clone())),
+        plugin: PluginSlot::holding(Arc::new(ScriptedPlugin::new(
+            world.history.clone(),
+            id,
+            kill.clone(),
+        ))),
         idempotency: Some(store),
         clock: Arc::new(clock),
         metrics: metrics.clone(),

@@ -9,6 +9,9 @@ use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding};
 use crate::table::{self, Column};
 
+/// How much of a digest is shown.
+const DIGITS_SHOWN: usize = 19;
+
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -27,7 +30,14 @@ struct Pipeline {
     pipeline: String,
     ready: bool,
     trouble: Option<String>,
+    plugin: Option<Plugin>,
     partitions: Vec<Partition>,
+}
+
+#[derive(Deserialize)]
+struct Plugin {
+    version: String,
+    digest: String,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +97,11 @@ fn show(context: &Context, status: &Status) -> Result<(), Failure> {
             (None, true) => "ready".to_owned(),
             (trouble, _) => format!("not ready: {}", trouble.as_deref().unwrap_or("unknown")),
         };
-        context.terminal.print(&format!("pipeline {}: {state}", pipeline.pipeline))?;
+        let version = pipeline.plugin.as_ref().map_or(String::new(), |plugin| {
+            let digest: String = plugin.digest.chars().take(DIGITS_SHOWN).collect();
+            format!(", version {} ({digest})", plugin.version)
+        });
+        context.terminal.print(&format!("pipeline {}: {state}{version}", pipeline.pipeline))?;
         let row = |p: &Partition| {
             let numbers = [
                 u64::from(p.partition),

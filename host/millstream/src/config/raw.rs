@@ -100,7 +100,7 @@ pub(crate) struct RawNewTopics {
 pub(crate) struct RawPipeline {
     /// What it reads.
     pub source: RawSource,
-    /// The plugin's file, relative to the configuration's folder.
+    /// The plugin's file, relative to the configuration's folder. Once a version was deployed that runs instead.
     pub plugin: String,
     /// Where the plugin's outputs go: name to topic. Default: none, the plugin may send nothing.
     #[serde(default)]

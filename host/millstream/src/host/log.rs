@@ -66,6 +66,14 @@ impl HostLog {
         }
     }
 
+    /// Which host this is among those of its log: an embedded log has one at a time.
+    pub(super) fn host_id(&self) -> &str {
+        match &self.held {
+            Held::Embedded(_) => "local",
+            Held::Kafka { identity, .. } => identity.id(),
+        }
+    }
+
     /// Writes down where the host answers, for commands on this machine.
     ///
     /// # Errors
