@@ -136,6 +136,8 @@ fn spec(setup: &PipelineSetup) -> anyhow::Result<PipelineSpec> {
             topic: template("{topic}.dlq", false)?,
             retention: Some(Duration::from_secs(14 * 24 * 3600)),
             after_host_crashes: None,
+            park_after: None,
+            mask: millstream_core::dead_letter::Mask::default(),
         },
         idempotency: setup.idempotency.then(|| IdempotencySpec {
             key: KeySource::Header("traceparent".to_owned()),

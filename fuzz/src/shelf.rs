@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use millstream_core::log::{
     Appended, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room, Subscription,
-    TopicSpec,
+    TopicSpec, TransactError, Writer,
 };
 use millstream_core::message::{EpochMs, Message, Offset, Partition, Record};
 
@@ -16,14 +16,14 @@ use millstream_core::message::{EpochMs, Message, Offset, Partition, Record};
 const APPENDED: EpochMs = 1_700_000_000_000;
 
 /// See the module. Its topics have one partition each, and are there.
-#[derive(Default)]
-pub struct Shelf(Mutex<BTreeMap<Partition, (Offset, Vec<Message>)>>);
+#[derive(Clone, Default)]
+pub struct Shelf(Arc<Mutex<BTreeMap<Partition, (Offset, Vec<Message>)>>>);
 
 impl Shelf {
     /// With these topics.
     pub fn new(topics: &[&str]) -> Self {
         let empty = |topic: &&str| (Partition::new(*topic, 0), (0, Vec::new()));
-        Self(Mutex::new(topics.iter().map(empty).collect()))
+        Self(Arc::new(Mutex::new(topics.iter().map(empty).collect())))
     }
 
     /// Appends a record.
@@ -71,6 +71,16 @@ pub fn done<T>(work: impl Future<Output = T>) -> T {
     match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => done,
         Poll::Pending => panic!("it waits for something"),
+    }
+}
+
+#[async_trait]
+impl Writer for Shelf {
+    async fn append_all(&self, records: &[Record]) -> Result<(), TransactError> {
+        for record in records {
+            self.put(record.clone());
+        }
+        Ok(())
     }
 }
 
@@ -143,6 +153,10 @@ impl Log for Shelf {
             messages.retain(|message| message.offset >= before);
         });
         Ok(())
+    }
+
+    async fn writer(&self, _: &str) -> Result<Arc<dyn Writer>, LogError> {
+        Ok(Arc::new(self.clone()))
     }
 
     async fn consumer(&self, _: Subscription) -> Result<Arc<dyn Consumer>, LogError> {

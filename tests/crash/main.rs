@@ -14,5 +14,6 @@ mod host_crash;
 mod kills;
 mod order;
 mod orders;
+mod redrive;
 mod stop;
 mod twice;

@@ -140,7 +140,7 @@ fn redriven(folder: &Folder) {
     let dead = folder.consume("orders.dlq").len();
     let mut host = Host::start(folder);
     host.until_ready();
-    folder.ok(&["dlq", "redrive", "orders"], "");
+    folder.ok(&["dlq", "redrive", "orders", "--yes"], "");
     folder.until_settled(WITHIN);
     assert_eq!(host.metric("millstream_dead_letters_total", &[]), Some(dead as f64));
     assert_eq!(host.metric(UNATTEMPTED, &["\"duplicate\""]), Some(0.0));

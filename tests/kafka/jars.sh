@@ -4,6 +4,7 @@
 kafka_version=4.3.1
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/millstream/kafka-$kafka_version"
 jars="$cache/lib"
+others="$cache/others"
 # Set while `fetch` starts a broker to see which classes that takes: the file to write them to.
 rehearsal="${MILLSTREAM_KAFKA_REHEARSAL:-}"
 
@@ -48,6 +49,30 @@ fetch() {
     need_java
     [ -f "$(class_archive)" ] || make_class_archive
   ) 9>"$cache/lock"
+}
+
+# The jars of Kafka Streams and Kafka Connect, whose dead letters are read: as a whole or not at all.
+fetch_others() {
+  [ ! -d "$others" ] || return 0
+  mkdir -p "$cache"
+  (
+    flock 9
+    [ ! -d "$others" ] || exit 0
+    need_java_and_maven
+    partial="$(mktemp -d "$cache/partial.XXXXXX")"
+    echo "fetching Kafka Streams and Connect $kafka_version into $others" >&2
+    mvn -q -B -f "$here/kafka/others.pom.xml" dependency:copy-dependencies \
+      -DincludeScope=runtime -DoutputDirectory="$partial" >&2 \
+      || fail "Maven could not fetch Kafka Streams and Connect; what it said stands above"
+    chmod 755 "$partial"
+    mv -T "$partial" "$others"
+  ) 9>"$cache/others.lock"
+}
+
+# other CLASS ARGUMENT...: a program of Kafka Streams or Connect; replaces this shell.
+other() {
+  exec java -cp "$others/*" "${short_lived[@]}" \
+    -Dlog4j2.configurationFile="$here/kafka/log4j2.properties" -Dmillstream.level=ERROR "$@"
 }
 
 fetch_jars() {

@@ -9,6 +9,7 @@
 mod adapter;
 mod changes;
 mod conformance;
+mod dead_letters;
 mod deploy;
 mod failures;
 mod host_crash;

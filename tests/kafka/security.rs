@@ -175,6 +175,9 @@ fn scram_with_the_least_rights_and_one_right_too_few() {
     secured.allow(&rights, &of_tiers);
     let rights = ["Write", "Create", "Describe", "DescribeConfigs"];
     secured.allow(&rights, &["--topic", &letters]);
+    let states = format!("{letters}.states");
+    let rights = ["Read", "Create", "Describe", "DescribeConfigs"];
+    secured.allow(&rights, &["--topic", &states]);
     let marks = mark_record::topic(source, source);
     let rights = ["Read", "Write", "Create", "Describe", "DescribeConfigs"];
     secured.allow(&rights, &["--topic", &marks]);

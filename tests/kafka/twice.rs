@@ -35,7 +35,7 @@ fn every_message_sent_twice_has_its_outputs_once_exactly_once() {
     let folder = &sent_twice.pipeline.folders[0];
     let mut host = Host::start(folder);
     let dead: usize = sent_twice.dead().values().sum();
-    folder.ok(&["dlq", "redrive", &sent_twice.pipeline.source], "");
+    folder.ok(&["dlq", "redrive", &sent_twice.pipeline.source, "--yes"], "");
     sent_twice.pipeline.until_settled();
     assert_eq!(host.metric("millstream_dead_letters_total", &[]), Some(dead as f64));
     assert_eq!(host.metric(UNATTEMPTED, &["\"duplicate\""]), Some(0.0));

@@ -12,6 +12,7 @@
 
 pub mod browser;
 pub mod commits;
+pub mod dead_letters;
 pub mod draw;
 pub mod failing_disk;
 pub mod folder;

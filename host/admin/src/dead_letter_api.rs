@@ -1,50 +1,65 @@
-//! Dead letters over HTTP: listed, shown, put back. The logic is `millstream_core::dead_letter`.
+//! Dead letters over HTTP: listed, shown, replayed, put back, given up. The logic is `millstream_core::dead_letter`, which
+//! writes the audit trail itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use millstream_core::audit::Outcome;
 use millstream_core::dead_letter::{
-    DeadLetterError, DeadLetters, Filter, Listing, RedriveReport, RedriveRequest, Shown,
+    DeadLetterError, DeadLetters, Filter, Listing, Owner, PurgeRequest, RedriveRequest, Shown,
+    State as LetterState, StatesFilter, Summary,
 };
 use millstream_core::jsonl::Payload;
 use millstream_core::message::{Offset, Partition};
-use millstream_core::pipeline_spec::PipelineSpec;
+use millstream_core::outcome::Outcome;
+use millstream_core::plugin_slot::Held;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::access::Access;
 use crate::asked::{Parameters, Segments};
 use crate::failure::Failure;
-use crate::jobs::{JobState, JobView, Running};
-use crate::limits::{LETTERS_MAX, LETTERS_SHOWN};
+use crate::jobs::{self, Asked, Ended, Running};
+use crate::limits::{LETTERS_MAX, LETTERS_SHOWN, REPLAY_TIME_MAX};
 use crate::log_api::{Answer, Body, Shared};
 use crate::server::Served;
-use crate::trail::{Begun, Caller, Change, Trail};
+use crate::trail::{Caller, Change, Trail};
 
 /// Which letters; what is left out chooses nothing out.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Chosen {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     partition: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     offset: Option<Offset>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    plugin_version: Option<String>,
+    #[serde(default)]
+    state: Wanted,
     limit: Option<u64>,
+}
+
+/// Letters of which state.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Wanted {
+    #[default]
+    Open,
+    Redriven,
+    Purged,
+    Parked,
+    All,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RedriveBody {
+pub(crate) struct ChangeBody {
     #[serde(default)]
     letters: Chosen,
     /// Only count.
@@ -59,24 +74,24 @@ impl Chosen {
             partition: self.partition,
             offset: self.offset,
             kind: self.kind.clone(),
+            reason: self.reason.clone(),
+            plugin_version: self.plugin_version.clone(),
+            state: match self.state {
+                Wanted::Open => StatesFilter::Open,
+                Wanted::Redriven => StatesFilter::Only(LetterState::Redriven),
+                Wanted::Purged => StatesFilter::Only(LetterState::Purged),
+                Wanted::Parked => StatesFilter::Only(LetterState::Parked),
+                Wanted::All => StatesFilter::All,
+            },
+            ..Filter::default()
         }
-    }
-
-    fn text(&self) -> String {
-        let mut words = Vec::new();
-        words.extend(self.kind.as_ref().map(|kind| format!("that failed as {kind}")));
-        words.extend(self.source.as_ref().map(|source| format!("of {source}")));
-        words.extend(self.partition.map(|partition| format!("of partition {partition}")));
-        words.extend(self.offset.map(|offset| format!("at offset {offset}")));
-        words.extend(self.limit.map(|limit| format!("at most {limit}")));
-        if words.is_empty() { "all".to_owned() } else { words.join(", ") }
     }
 }
 
 /// A letter in full. Who may only read gets how large each part is.
 #[derive(Debug, Serialize)]
 pub(crate) struct LetterAnswer {
-    letter: millstream_core::dead_letter::Summary,
+    letter: Summary,
     backtrace: Option<String>,
     masked: bool,
     key: Option<Part>,
@@ -103,6 +118,7 @@ impl Part {
 
 pub(crate) async fn list(
     State(served): Shared,
+    caller: Caller,
     Segments(pipeline): Segments<String>,
     Parameters(chosen): Parameters<Chosen>,
 ) -> Answer<Listing> {
@@ -113,20 +129,29 @@ pub(crate) async fn list(
     let limit = chosen.limit.unwrap_or(LETTERS_SHOWN).min(LETTERS_MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let letters = DeadLetters::new(&*served.log, spec);
-    letters.list(&chosen.filter(), limit).await.map(Json).map_err(failure)
+    let mut listing = letters.list(&chosen.filter(), limit).await.map_err(failure)?;
+    if caller.access < Access::Write {
+        listing.letters.iter_mut().for_each(|letter| letter.key = None);
+    }
+    Ok(Json(listing))
 }
+
+type OneLetter = Segments<(String, String, u32, Offset)>;
 
 pub(crate) async fn show(
     State(served): Shared,
     caller: Caller,
-    Segments((pipeline, topic, partition, offset)): Segments<(String, String, u32, Offset)>,
+    Segments((pipeline, topic, partition, offset)): OneLetter,
 ) -> Answer<LetterAnswer> {
     let spec = served.spec(&pipeline)?;
     let letters = DeadLetters::new(&*served.log, spec);
     let place = Partition::new(topic, partition);
-    let Shown { summary, backtrace, message } =
+    let Shown { mut summary, backtrace, message, .. } =
         letters.show(&place, offset).await.map_err(failure)?;
     let masked = caller.access < Access::Write;
+    if masked {
+        summary.key = None;
+    }
     let part = |bytes: &Bytes| Part::of(bytes, masked);
     Ok(Json(LetterAnswer {
         letter: summary,
@@ -138,142 +163,203 @@ pub(crate) async fn show(
     }))
 }
 
+/// What an attempt comes to now.
+#[derive(Debug, Serialize)]
+pub(crate) struct Replayed {
+    plugin: String,
+    plugin_version: String,
+    /// Whether it is the plugin the letter failed in.
+    same_plugin: bool,
+    attempt: u32,
+    kind: &'static str,
+    reason: String,
+    backtrace: Option<String>,
+    outputs: Vec<OutputShown>,
+    milliseconds: u64,
+    /// How it failed then.
+    then_kind: String,
+    then_reason: String,
+}
+
+#[derive(Debug, Serialize)]
+struct OutputShown {
+    to: String,
+    key: Option<Payload>,
+    value: Option<Payload>,
+}
+
+/// Makes a letter's last attempt again, in the plugin in use, in an instance of its own. What comes of it is told and goes
+/// nowhere.
+pub(crate) async fn replay(
+    State(served): Shared,
+    caller: Caller,
+    Segments((pipeline, topic, partition, offset)): OneLetter,
+) -> Answer<Replayed> {
+    let pipeline = served.pipeline(&pipeline)?;
+    let letters = DeadLetters::new(&*served.log, &pipeline.spec);
+    let place = Partition::new(topic, partition);
+    let shown = letters.show(&place, offset).await.map_err(failure)?;
+    let unavailable =
+        |why: String| Failure::unavailable(format!("the letter is not replayed: {why}"));
+    let Held::Version(version) = pipeline.slot.follow().borrow().clone() else {
+        return Err(unavailable("no plugin is in use now".to_owned()));
+    };
+    let _permit =
+        served.replays.acquire().await.map_err(|_| Failure::unavailable("the host ends"))?;
+    let change = Change {
+        action: "replay",
+        pipeline: Some(&pipeline.spec.name),
+        text: format!("dead letter {place}@{offset}, its last attempt again; nothing is written"),
+        detail: Value::Null,
+    };
+    Trail::begin(&*served.log, &caller, change).await?;
+    let was = shown.as_it_was;
+    let mut instance =
+        version.plugin.instance().await.map_err(|error| unavailable(error.to_string()))?;
+    let begun = Instant::now();
+    let outcome = tokio::time::timeout(REPLAY_TIME_MAX, instance.handle(&was.message, was.context));
+    let outcome = outcome.await.map_err(|_| {
+        unavailable(format!("it takes longer than {} s", REPLAY_TIME_MAX.as_secs()))
+    })?;
+    let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (kind, reason) = (outcome.kind(), outcome.reason().to_owned());
+    let (outputs, backtrace) = match outcome {
+        Outcome::Done(outputs) => (outputs, None),
+        Outcome::Fault(fault) => (Vec::new(), fault.backtrace),
+        Outcome::Retry { .. } | Outcome::Reject { .. } | Outcome::Pause { .. } => {
+            (Vec::new(), None)
+        }
+    };
+    let outputs = outputs.into_iter().map(|output| OutputShown {
+        to: output.to.name().to_owned(),
+        key: output.key.map(Payload),
+        value: output.value.map(Payload),
+    });
+    Ok(Json(Replayed {
+        plugin: version.identity.name.clone(),
+        plugin_version: version.identity.version.clone(),
+        same_plugin: was.plugin.is_some_and(|plugin| plugin.digest == version.identity.digest),
+        attempt: was.context.attempt,
+        kind,
+        reason,
+        backtrace,
+        outputs: outputs.collect(),
+        milliseconds,
+        then_kind: shown.summary.kind,
+        then_reason: shown.summary.reason,
+    }))
+}
+
 pub(crate) async fn redrive(
     State(served): Shared,
     caller: Caller,
     Segments(pipeline): Segments<String>,
-    Body(body): Body<RedriveBody>,
+    Body(body): Body<ChangeBody>,
 ) -> Result<Response, Failure> {
     let spec = served.spec(&pipeline)?.clone();
     let chosen = body.letters;
+    let request = |id: String, owner: Owner, dry_run: bool, at| RedriveRequest {
+        filter: chosen.filter(),
+        to: None,
+        limit: chosen.limit,
+        per_second: None,
+        id,
+        at,
+        owner,
+        dry_run,
+    };
+    let at = served.clock.now();
     if body.dry_run {
-        let request = request(&served, &chosen, "dry-run".to_owned(), true);
+        let request = request("dry-run".to_owned(), served.owner(&caller), true, at);
         let letters = DeadLetters::new(&*served.log, &spec);
         let report = letters.redrive(&request, &mut |_| {}).await.map_err(failure)?;
         return Ok(Json(report).into_response());
     }
-    let text = format!("put dead letters back: {}", chosen.text());
-    let change = Change {
-        action: "redrive",
-        pipeline: Some(&pipeline),
-        text: text.clone(),
-        detail: json!({ "letters": chosen }),
+    let id = jobs::new_id()?;
+    let request = request(id.clone(), served.owner(&caller), false, at);
+    let text = format!("put dead letters back: {}", described(&request.filter, chosen.limit));
+    let asked = Asked { id, pipeline, action: "redrive", text, by: caller.by, at };
+    let work = async move |served: Arc<Served>, running: Running| {
+        let letters = DeadLetters::new(&*served.log, &spec);
+        let result = letters
+            .redrive(&request, &mut |progress| {
+                running.tell(|job| {
+                    (job.read, job.total) = (progress.read, progress.total);
+                    job.done = progress.redriven;
+                });
+            })
+            .await;
+        result.map(|report| ended(report.redriven, &report)).map_err(|error| error.to_string())
     };
-    if let Some(running) = served
-        .jobs
-        .all()
-        .iter()
-        .find(|job| job.pipeline == pipeline && job.state == JobState::Running)
-    {
-        return Err(busy(running));
-    }
-    let begun = Trail::begin(&*served.log, &caller, change).await?;
-    let job = JobView {
-        id: begun.id.clone(),
-        pipeline: pipeline.clone(),
-        action: "redrive",
-        text,
-        by: caller.by,
-        state: JobState::Running,
-        begun: served.clock.now(),
-        ended: None,
-        read: 0,
-        total: 0,
-        done: 0,
-        report: Value::Null,
-        error: None,
+    jobs::start(&served, asked, work).map(IntoResponse::into_response)
+}
+
+pub(crate) async fn purge(
+    State(served): Shared,
+    caller: Caller,
+    Segments(pipeline): Segments<String>,
+    Body(body): Body<ChangeBody>,
+) -> Result<Response, Failure> {
+    let spec = served.spec(&pipeline)?.clone();
+    let chosen = body.letters;
+    let request = |id: String, owner: Owner, dry_run: bool, at| PurgeRequest {
+        filter: chosen.filter(),
+        limit: chosen.limit,
+        id,
+        at,
+        owner,
+        dry_run,
     };
-    match served.jobs.begin(job.clone()) {
-        Ok(running) => {
-            let request = request(&served, &chosen, begun.id.clone(), false);
-            let work = run(Arc::clone(&served), spec, request, running, begun);
-            served.jobs.spawn(work);
-            Ok((StatusCode::ACCEPTED, Json(job)).into_response())
-        }
-        Err(running) => {
-            begun.ended(&*served.log, Outcome::Refused, "another runs", Value::Null).await;
-            Err(busy(&running))
-        }
+    let at = served.clock.now();
+    if body.dry_run {
+        let request = request("dry-run".to_owned(), served.owner(&caller), true, at);
+        let letters = DeadLetters::new(&*served.log, &spec);
+        let report = letters.purge(&request, &mut |_| {}).await.map_err(failure)?;
+        return Ok(Json(report).into_response());
     }
+    let id = jobs::new_id()?;
+    let request = request(id.clone(), served.owner(&caller), false, at);
+    let text = format!("give dead letters up: {}", described(&request.filter, chosen.limit));
+    let asked = Asked { id, pipeline, action: "purge", text, by: caller.by, at };
+    let work = async move |served: Arc<Served>, running: Running| {
+        let letters = DeadLetters::new(&*served.log, &spec);
+        let result = letters
+            .purge(&request, &mut |progress| {
+                running.tell(|job| {
+                    (job.read, job.total) = (progress.read, progress.total);
+                    job.done = progress.redriven;
+                });
+            })
+            .await;
+        result.map(|report| ended(report.purged, &report)).map_err(|error| error.to_string())
+    };
+    jobs::start(&served, asked, work).map(IntoResponse::into_response)
 }
 
 pub(crate) async fn jobs(State(served): Shared) -> Json<Value> {
     Json(json!({ "jobs": served.jobs.all() }))
 }
 
-fn busy(running: &JobView) -> Failure {
-    let text = format!(
-        "job {} of pipeline {} is under way ({}): wait until it has ended",
-        running.id, running.pipeline, running.text
-    );
-    Failure::request(StatusCode::CONFLICT, text)
+fn ended<T: Serialize>(done: u64, report: &T) -> Ended {
+    Ended { done, report: serde_json::to_value(report).unwrap_or_default() }
 }
 
-fn request(served: &Served, chosen: &Chosen, id: String, dry_run: bool) -> RedriveRequest {
-    let (filter, limit) = (chosen.filter(), chosen.limit);
-    RedriveRequest { filter, limit, id, at: served.clock.now(), dry_run }
-}
-
-async fn run(
-    served: Arc<Served>,
-    spec: PipelineSpec,
-    request: RedriveRequest,
-    running: Running,
-    begun: Begun,
-) {
-    let letters = DeadLetters::new(&*served.log, &spec);
-    let told = running.clone();
-    let result = letters
-        .redrive(&request, &mut |progress| {
-            told.tell(|job| {
-                (job.read, job.total, job.done) =
-                    (progress.read, progress.total, progress.redriven);
-            });
+fn described(filter: &Filter, limit: Option<u64>) -> String {
+    let chosen = filter.describe();
+    let fields = chosen.as_object().into_iter().flatten();
+    let mut words: Vec<String> = fields
+        .map(|(name, value)| match value.as_str() {
+            Some(text) => format!("{name} {text}"),
+            None => format!("{name} {value}"),
         })
-        .await;
-    let ended = served.clock.now();
-    match result {
-        Ok(report) => {
-            let text = report_text(&report);
-            let detail = serde_json::to_value(&report).unwrap_or_default();
-            begun.ended(&*served.log, Outcome::Done, &text, detail.clone()).await;
-            running.tell(|job| {
-                job.done = report.redriven;
-                (job.state, job.ended, job.report) = (JobState::Done, Some(ended), detail);
-            });
-        }
-        Err(error) => {
-            let outcome = match error {
-                DeadLetterError::Log { .. } => Outcome::Failed,
-                DeadLetterError::NotFound(_) | DeadLetterError::Refused(_) => Outcome::Refused,
-            };
-            begun.ended(&*served.log, outcome, &error.to_string(), Value::Null).await;
-            running.tell(|job| {
-                job.error = Some(error.to_string());
-                (job.state, job.ended) = (JobState::Failed, Some(ended));
-            });
-        }
-    }
-}
-
-fn report_text(report: &RedriveReport) -> String {
-    let mut text = format!("{} put back", report.redriven);
-    for (count, what) in
-        [(report.left, "left"), (report.foreign, "foreign"), (report.refused, "refused")]
-    {
-        if count > 0 {
-            text.push_str(&format!(", {count} {what}"));
-        }
-    }
-    text
+        .collect();
+    words.extend(limit.map(|limit| format!("at most {limit}")));
+    words.join(", ")
 }
 
 fn failure(error: DeadLetterError) -> Failure {
     match error {
-        DeadLetterError::Log { doing, error } => {
-            let failure = Failure::from(error);
-            failure.while_doing(&doing)
-        }
+        DeadLetterError::Log { doing, error } => Failure::from(error).while_doing(&doing),
         DeadLetterError::NotFound(text) => Failure::request(StatusCode::NOT_FOUND, text),
         DeadLetterError::Refused(text) => Failure::request(StatusCode::CONFLICT, text),
     }

@@ -165,6 +165,11 @@ pub(crate) fn state(log: &Arc<FakeLog>) -> crate::AdminState {
         status: Arc::new(|| serde_json::json!({ "pipelines": {} })),
         pipelines: Vec::new(),
         clock: Arc::new(millstream_core::clock::SystemClock),
+        owner: millstream_core::dead_letter::Owner {
+            name: String::new(),
+            machine: String::new(),
+            process: 1,
+        },
         token: crate::TokenSource::Given(token()),
         read_token: None,
         metrics_token: None,

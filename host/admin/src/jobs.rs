@@ -9,9 +9,15 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use millstream_core::message::EpochMs;
 use serde::Serialize;
 use tokio::task::JoinSet;
+
+use crate::failure::Failure;
+use crate::server::Served;
 
 /// Jobs that have ended and are remembered.
 const KEPT_MAX: usize = 32;
@@ -21,7 +27,7 @@ const KEPT_MAX: usize = 32;
 pub(crate) struct JobView {
     pub(crate) id: String,
     pub(crate) pipeline: String,
-    /// What it does: `redrive`.
+    /// What it does: `redrive`, `purge`, `rollback`.
     pub(crate) action: &'static str,
     /// The same for a person.
     pub(crate) text: String,
@@ -110,6 +116,86 @@ impl Running {
             change(job);
         }
     }
+}
+
+/// What is asked for.
+pub(crate) struct Asked {
+    pub(crate) id: String,
+    pub(crate) pipeline: String,
+    pub(crate) action: &'static str,
+    pub(crate) text: String,
+    pub(crate) by: String,
+    pub(crate) at: EpochMs,
+}
+
+/// What came of it.
+pub(crate) struct Ended {
+    pub(crate) done: u64,
+    pub(crate) report: serde_json::Value,
+}
+
+/// A name that nothing else has.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub(crate) fn new_id() -> Result<String, Failure> {
+    let mut bytes = [0_u8; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::fatal(format!("the system gives no random bytes: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Begins a job, and answers with it.
+///
+/// # Errors
+/// When one is under way for the pipeline.
+pub(crate) fn start<W, F>(
+    served: &Arc<Served>,
+    asked: Asked,
+    work: W,
+) -> Result<impl IntoResponse + use<W, F>, Failure>
+where
+    W: FnOnce(Arc<Served>, Running) -> F,
+    F: Future<Output = Result<Ended, String>> + Send + 'static,
+{
+    let job = JobView {
+        id: asked.id,
+        pipeline: asked.pipeline,
+        action: asked.action,
+        text: asked.text,
+        by: asked.by,
+        state: JobState::Running,
+        begun: asked.at,
+        ended: None,
+        read: 0,
+        total: 0,
+        done: 0,
+        report: serde_json::Value::Null,
+        error: None,
+    };
+    let running = served.jobs.begin(job.clone()).map_err(|other| {
+        let text = format!(
+            "job {} of pipeline {} is under way ({}): wait until it has ended",
+            other.id, other.pipeline, other.text
+        );
+        Failure::request(StatusCode::CONFLICT, text)
+    })?;
+    let working = work(Arc::clone(served), running.clone());
+    let clock = Arc::clone(&served.clock);
+    served.jobs.spawn(async move {
+        let result = working.await;
+        let now = clock.now();
+        running.tell(|job| {
+            job.ended = Some(now);
+            match result {
+                Ok(Ended { done, report }) => {
+                    (job.state, job.done, job.report) = (JobState::Done, done, report);
+                }
+                Err(error) => (job.state, job.error) = (JobState::Failed, Some(error)),
+            }
+        });
+    });
+    Ok((StatusCode::ACCEPTED, Json(job)))
 }
 
 #[cfg(test)]

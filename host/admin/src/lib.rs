@@ -17,9 +17,12 @@
 //! | `GET /api/v1/status`, `overview` | what the host says of its pipelines; the same for the console, with rates and problems |
 //! | `GET /api/v1/audit`, `jobs` | who changed what; what is under way |
 //! | `GET /api/v1/pipelines/{p}/dead-letters`, `…/{topic}/{partition}/{offset}` | listed, and one in full |
-//! | `POST /api/v1/pipelines/{p}/redrive` | begins to put letters back |
+//! | `POST …/{topic}/{partition}/{offset}/replay` | a letter's last attempt again, which goes nowhere |
+//! | `POST /api/v1/pipelines/{p}/redrive`, `purge` | begins to put letters back, or give them up |
+//! | `GET /api/v1/pipelines/{p}/versions`, `POST …/rollback` | what was deployed; begins to go back |
 //! | `GET /api/v1/topics`, `PUT /api/v1/topics/{name}` | list, create |
 //! | `POST /api/v1/append`, `fetch`, `ends`, `committed`, `delete-before` | the log's port |
+//! | `POST /api/v1/writer`, `append-all` | taking a writer's name, and appending all or nothing under it |
 //!
 //! Errors are JSON: `{"error":"what, why, what to do","class":"unavailable|fenced|fatal|request"}`.
 
@@ -42,7 +45,9 @@ mod remote_log;
 mod server;
 mod token;
 mod trail;
+mod version_api;
 mod wire;
+mod writers;
 
 pub use observe::PipelineReadiness;
 pub use overview::ServedPipeline;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use millstream_core::log::{
     Appended, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room, Subscription,
-    TopicSpec,
+    TopicSpec, Writer,
 };
 use millstream_core::message::{Offset, Partition, Record};
 use serde::Serialize;
@@ -24,8 +24,10 @@ use crate::token::Token;
 use crate::wire::*;
 
 mod http;
+mod writer;
 pub use http::ConnectError;
 use http::{Asked, Http};
+use writer::RemoteWriter;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -200,6 +202,10 @@ impl Log for RemoteLog {
         let request = DeleteBeforeRequest { topic, partition: partition.number, before };
         let Done {} = self.post("delete-before", &request).await?;
         Ok(())
+    }
+
+    async fn writer(&self, name: &str) -> Result<Arc<dyn Writer>, LogError> {
+        Ok(Arc::new(RemoteWriter::begin(self.clone(), name).await?))
     }
 
     async fn consumer(&self, subscription: Subscription) -> Result<Arc<dyn Consumer>, LogError> {

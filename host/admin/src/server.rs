@@ -8,6 +8,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post, put};
 use millstream_core::clock::WallClock;
+use millstream_core::dead_letter::Owner;
 use millstream_core::log::Log;
 use millstream_core::pipeline_spec::PipelineSpec;
 use prometheus::Registry;
@@ -19,12 +20,13 @@ use crate::access::Tokens;
 use crate::failure::Failure;
 use crate::guard::{Guard, guard};
 use crate::jobs::Jobs;
-use crate::limits::SCANS_MAX;
+use crate::limits::{REPLAYS_MAX, SCANS_MAX};
 use crate::observe::{self, PipelineReadiness};
 use crate::overview::{Sampler, ServedPipeline};
 use crate::token::{Token, TokenError, TokenInUse, TokenSource};
-use crate::trail::Trail;
-use crate::{connections, dead_letter_api, log_api, openapi, page};
+use crate::trail::{Caller, Trail};
+use crate::writers::{self, Writers};
+use crate::{connections, dead_letter_api, log_api, openapi, page, version_api};
 
 /// What the server shows and who may see it.
 pub struct AdminState {
@@ -40,6 +42,8 @@ pub struct AdminState {
     pub pipelines: Vec<ServedPipeline>,
     /// The wall clock.
     pub clock: Arc<dyn WallClock>,
+    /// This process, for what it changes.
+    pub owner: Owner,
     /// The token that opens everything.
     pub token: TokenSource,
     /// One that opens what changes nothing and shows no message. With it configured, such reads need a token
@@ -91,6 +95,7 @@ pub enum BindError {
 
 /// What the handlers share.
 pub(crate) struct Served {
+    pub(crate) writers: Writers,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) registry: Registry,
     pub(crate) readiness: Arc<dyn Fn() -> Vec<PipelineReadiness> + Send + Sync>,
@@ -101,12 +106,24 @@ pub(crate) struct Served {
     pub(crate) trail: Trail,
     /// Room for those who read all dead letters of a pipeline.
     pub(crate) scans: Semaphore,
+    pub(crate) replays: Semaphore,
+    owner: Owner,
 }
 
 impl Served {
     /// What the pipeline of this name is.
     pub(crate) fn spec(&self, pipeline: &str) -> Result<&PipelineSpec, Failure> {
-        let served = self.sampler.pipeline(pipeline).map(|served| &served.spec);
+        self.pipeline(pipeline).map(|served| &served.spec)
+    }
+
+    /// This process, in the name of who asks.
+    pub(crate) fn owner(&self, caller: &Caller) -> Owner {
+        Owner { name: caller.by.clone(), ..self.owner.clone() }
+    }
+
+    /// The pipeline of this name.
+    pub(crate) fn pipeline(&self, pipeline: &str) -> Result<&ServedPipeline, Failure> {
+        let served = self.sampler.pipeline(pipeline);
         served.ok_or_else(|| {
             let text = format!(
                 "this host has no pipeline {pipeline}: /api/v1/overview names those it has"
@@ -164,6 +181,7 @@ impl AdminServer {
             state.log.cluster_id().to_owned(),
         );
         let served = Arc::new(Served {
+            writers: Writers::default(),
             log: state.log,
             registry: state.registry,
             readiness: state.readiness,
@@ -173,6 +191,8 @@ impl AdminServer {
             jobs,
             trail: Trail::default(),
             scans: Semaphore::new(SCANS_MAX),
+            replays: Semaphore::new(REPLAYS_MAX),
+            owner: state.owner,
         });
         let router = router(Arc::clone(&served), guard);
         Ok(Self { listener, address, router, served, token })
@@ -211,7 +231,14 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Served>>)> {
             "/api/v1/pipelines/{pipeline}/dead-letters/{topic}/{partition}/{offset}",
             get(dead_letter_api::show),
         ),
+        (
+            "/api/v1/pipelines/{pipeline}/dead-letters/{topic}/{partition}/{offset}/replay",
+            post(dead_letter_api::replay),
+        ),
         ("/api/v1/pipelines/{pipeline}/redrive", post(dead_letter_api::redrive)),
+        ("/api/v1/pipelines/{pipeline}/purge", post(dead_letter_api::purge)),
+        ("/api/v1/pipelines/{pipeline}/versions", get(version_api::list)),
+        ("/api/v1/pipelines/{pipeline}/rollback", post(version_api::rollback)),
         ("/api/v1/topics", get(log_api::topics)),
         ("/api/v1/topics/{name}", put(log_api::create_topic)),
         ("/api/v1/append", post(log_api::append)),
@@ -219,6 +246,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Served>>)> {
         ("/api/v1/ends", post(log_api::ends)),
         ("/api/v1/committed", post(log_api::committed)),
         ("/api/v1/delete-before", post(log_api::delete_before)),
+        ("/api/v1/writer", post(writers::take)),
+        ("/api/v1/append-all", post(writers::append_all)),
     ]
 }
 

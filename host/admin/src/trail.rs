@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::access::Access;
 use crate::failure::Failure;
+use crate::jobs::new_id;
 
 /// How often appends of one caller to one topic are told.
 const APPENDS_TOLD_EVERY: Duration = Duration::from_secs(10);
@@ -62,7 +63,7 @@ pub(crate) struct Change<'a> {
 /// A change whose first entry is in the trail.
 #[derive(Clone, Debug)]
 pub(crate) struct Begun {
-    pub(crate) id: String,
+    id: String,
     by: String,
     action: &'static str,
     pipeline: Option<String>,
@@ -84,11 +85,8 @@ impl Trail {
         caller: &Caller,
         change: Change<'_>,
     ) -> Result<Begun, Failure> {
-        let mut bytes = [0_u8; 8];
-        getrandom::fill(&mut bytes)
-            .map_err(|e| Failure::fatal(format!("the system gives no random bytes: {e}")))?;
         let begun = Begun {
-            id: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            id: new_id()?,
             by: caller.by.clone(),
             action: change.action,
             pipeline: change.pipeline.map(str::to_owned),

@@ -255,6 +255,31 @@ impl From<AppendResult> for Result<Appended, RecordError> {
     }
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WriterRequest {
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WriterAnswer {
+    pub(crate) token: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AppendAllRequest {
+    pub(crate) name: String,
+    pub(crate) token: u64,
+    pub(crate) records: Vec<RecordJson>,
+}
+
+/// All are appended, or none because of this one.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AppendAllAnswer {
+    pub(crate) offender: Option<(usize, AppendResult)>,
+}
+
 /// `messages` and `bytes` are clamped by the server.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! Companion topics: the retry tiers, dead-letter and idempotency topics beside each source topic.
+//! Companion topics: the retry tiers, dead letters with their states, and idempotency topics beside each source topic.
 //!
 //! Made before the first message is handled, with the source's partition count, so that a companion
 //! keeps the partition number; append time, so that neither an old timestamp nor a broker's
@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::dead_letter;
 use crate::idempotency::mark_record;
 use crate::log::{Log, LogError, TopicSpec};
 use crate::message::{Partition, Topic};
@@ -46,7 +47,9 @@ pub fn wanted(spec: &PipelineSpec, sources: &[TopicSpec]) -> Vec<TopicSpec> {
             wanted.push(companion(name, None));
         }
         let name = spec.dead_letter.topic.topic(&source.name, &spec.group, None);
-        wanted.push(companion(name, spec.dead_letter.retention));
+        let letters = companion(name, spec.dead_letter.retention);
+        wanted.push(dead_letter::states_topic_spec(&letters));
+        wanted.push(letters);
         if let Some(idempotency) = spec.idempotency.as_ref().filter(|spec| spec.in_topic) {
             let name = mark_record::topic(&source.name, &spec.group);
             let retention = idempotency.ttl.saturating_add(MARKS_KEPT_LONGER);

@@ -1,58 +1,76 @@
-//! Dead letters: listing, showing and redriving what a pipeline gave up on.
+//! Dead letters: listing, showing, redriving and purging what was given up on.
 //!
-//! Off the message's way: `settle` writes dead letters, these are the tools that read them and put
-//! them back. Works over the log port alone, so on a folder and on a running host alike.
+//! Off the message's way: `settle` writes dead letters, these are the tools that read them and do something about
+//! them. Works over the log port alone, so on a folder, a running host and a cluster alike; for a pipeline's own letters,
+//! and for any other topic that holds dead letters, those of other programs included (`theirs`).
 //!
-//! Redrive appends a copy to the group's own redrive tier (`{topic}.retry.0s`, same partition
-//! number) with its original key, value, headers and turn, no attempts and one more redrive. What it
-//! has put back it takes away, in this order: the copies are appended and acknowledged, then
-//! - as long as nothing below is left behind, the start of the dead-letter partition moves over them;
-//! - behind a letter that stays (a filter, a foreign or refused one) a *redriven marker* is appended
-//!   to the partition, an empty record whose one header names the offsets; every command here passes
-//!   over the letters it names. It goes when the start moves over it; until then it counts in the
-//!   depth of the topic, and other readers of the topic see it.
+//! What became of a letter stands in a compacted topic beside the letters' (`{dead-letter topic}.states`, made with the
+//! other companions; `state_record`, `states`): redriven, purged, parked. A letter without a record is open. Letters stay
+//! where they are until their topic's retention removes them, or a purge.
+//!
+//! Redrive appends a copy to the group's own redrive tier (`{topic}.retry.0s`, same partition number) with its original
+//! key, value, headers and turn, no attempts and one more redrive; or where it is told to (`target`). It goes in batches:
+//! the copies and what became of their letters in one append that happens as a whole or not at all (`run`).
 //!
 //! Invariants:
-//! - a letter is removed or marked only after its copy was acknowledged: redrive loses none;
-//! - nothing goes into the dead-letter topic itself, nor to a source topic, and only letters of this
-//!   group, from this source topic and partition, are put back; all others are *foreign*: listed with
-//!   the reason, left where they are.
+//! - a letter is redriven once, whatever is killed, lost or done twice in between: its copy is in the log exactly if its
+//!   state says so. On Kafka for readers of committed messages; others may see a batch that was never committed;
+//! - one redrive or purge at a time changes states of a topic;
+//! - nothing goes into the dead-letter topic itself; into a tier go only letters of this group, from this source topic
+//!   and partition. All others are *foreign* or of other programs: listed, left unless they are sent elsewhere;
+//! - what is begun stands in the audit trail, and what came of it.
 //!
-//! What a crash may cost: copies that were acknowledged and not yet removed or marked (one batch, at
-//! most [`BATCH_MESSAGES_MAX`]), or whose append was not answered, are redriven again by the next run;
-//! so are letters that two runs at the same time both see. The second copy has the same turn and
-//! redrive count. The host settles it unattempted while the first is outstanding, and afterwards if
-//! the pipeline has idempotency keys and the first was handled; else the message is handled twice.
-//!
-//! Limits: a batch of [`BATCH_MESSAGES_MAX`] messages is in memory, a listing of its limit of lines
-//! and [`GROUPS_MAX`] groups, and 16 bytes for each range of offsets that markers name.
+//! Limits: a batch of [`BATCH_MESSAGES_MAX`] messages is in memory, a listing of its limit of lines and of
+//! [`GROUPS_MAX`] groups, and what `states` says of states.
 
-use std::collections::HashMap;
-
-use serde::Serialize;
-
-use crate::headers::{self, CompanionHeaders};
-use crate::log::{Log, LogError};
-use crate::message::{EpochMs, Message, Offset, Partition, Topic};
-use crate::names::REDRIVE_DELAY;
+use crate::audit;
+use crate::log::{Log, LogError, TopicSpec};
+use crate::message::{Message, Offset, Partition, Topic};
+use crate::names::{STATES_SUFFIX, states_topic};
 use crate::pipeline_spec::PipelineSpec;
 
+mod as_it_was;
+mod filter;
+mod groups;
+mod letter;
+mod mask;
+mod open;
+mod purge;
 mod redrive;
-mod redriven_marker;
+mod run;
 mod scan;
+mod state_record;
+mod states;
+mod target;
+mod theirs;
+mod trail;
 
+pub use as_it_was::AsItWas;
+pub use filter::{Filter, States as StatesFilter};
+pub use groups::{GROUPS_MAX, Group};
+pub use letter::{ChangeSummary, FOREIGN, OriginSummary, Summary};
+pub use mask::Mask;
+pub(crate) use open::OpenLetters;
+pub use purge::{PurgeReport, PurgeRequest};
 pub use redrive::{Progress, RedriveReport, RedriveRequest, Refused};
+pub use run::LEASE;
+pub use state_record::{Owner, State};
+pub use target::Target;
+
+use groups::Groups;
+use letter::Letter;
+use run::{Asked, Run};
 use scan::Scan;
+use states::States;
 
-/// Messages read, and put back, at once.
-pub const BATCH_MESSAGES_MAX: usize = 256;
-/// Different failures that a listing counts one by one; further ones are counted together.
-pub const GROUPS_MAX: usize = 1_000;
-/// The kind under which foreign letters are listed and can be filtered.
-pub const FOREIGN: &str = "foreign";
+/// Messages read at once.
+pub const BATCH_MESSAGES_MAX: usize = 1_000;
 
-/// Bytes read at once.
-const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Bytes read, and sent, at once. In a request to a running host they may be six times as many.
+const BATCH_BYTES_MAX: usize = 2 << 20;
+
+/// What the topic of states takes at least: the record of a batch with a hole behind every letter.
+const STATES_BYTES_MIN: usize = 1 << 20;
 
 /// Why a dead-letter command did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,89 +91,8 @@ pub enum DeadLetterError {
     Refused(String),
 }
 
-/// Which dead letters; what is `None` chooses nothing out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Those of this source topic.
-    pub source: Option<String>,
-    /// Those in this partition.
-    pub partition: Option<u32>,
-    /// The one at this offset of its dead-letter partition.
-    pub offset: Option<Offset>,
-    /// Those that failed like this, as [`crate::outcome::Outcome::kind`] says it, or [`FOREIGN`].
-    pub kind: Option<String>,
-}
-
-impl Filter {
-    fn takes(&self, message: &Message, content: &Content) -> bool {
-        self.offset.is_none_or(|offset| offset == message.offset)
-            && self.kind.as_ref().is_none_or(|kind| kind == content.kind())
-    }
-}
-
-/// What a dead letter is, in a line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// The dead-letter topic.
-    pub topic: String,
-    /// The partition's number, in it and in the source.
-    pub partition: u32,
-    /// The offset in the dead-letter partition.
-    pub offset: Offset,
-    /// When it became a dead letter: the log's append time.
-    pub appended: EpochMs,
-    /// Where it was at first; `None` for one without readable headers.
-    pub origin: Option<OriginSummary>,
-    /// How it failed, or [`FOREIGN`].
-    pub kind: String,
-    /// Why it failed; of a foreign one, why it is.
-    pub reason: String,
-    /// Attempts made, since the latest redrive if there was one.
-    pub attempts: u32,
-    /// The plugin's name, as of the latest attempt.
-    pub plugin: Option<String>,
-    /// Its version.
-    pub plugin_version: Option<String>,
-    /// When an attempt first failed.
-    pub first_failed: Option<EpochMs>,
-    /// When one failed last.
-    pub last_failed: Option<EpochMs>,
-    /// How often it was redriven.
-    pub redrives: u32,
-}
-
-/// Where a message was at first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OriginSummary {
-    /// The source topic.
-    pub topic: String,
-    /// The source partition's number.
-    pub partition: u32,
-    /// The source offset.
-    pub offset: Offset,
-    /// The source's timestamp.
-    pub timestamp: EpochMs,
-    /// The group that gave up on it.
-    pub group: String,
-}
-
-/// Letters that failed alike.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Group {
-    /// How they failed, or [`FOREIGN`].
-    pub kind: String,
-    /// Why, the same text for all.
-    pub reason: String,
-    /// The version of the plugin they failed with.
-    pub plugin_version: Option<String>,
-    /// How many there are.
-    pub count: u64,
-    /// When the latest of them became a dead letter.
-    pub latest: EpochMs,
-}
-
 /// What `dlq list` shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Listing {
     /// The first letters that match, by topic, partition and offset, up to the limit.
     pub letters: Vec<Summary>,
@@ -165,6 +102,21 @@ pub struct Listing {
     pub total: u64,
     /// How many of them are in no group, since there are more than [`GROUPS_MAX`].
     pub ungrouped: u64,
+    /// How many letters are there in each state, whatever the filter says of states; other parts of it count.
+    pub states: StateCounts,
+}
+
+/// Letters by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct StateCounts {
+    /// Nothing yet.
+    pub open: u64,
+    /// Sent.
+    pub redriven: u64,
+    /// Given up, and not removed yet.
+    pub purged: u64,
+    /// Redriven too often.
+    pub parked: u64,
 }
 
 /// What `dlq show` shows.
@@ -172,95 +124,142 @@ pub struct Listing {
 pub struct Shown {
     /// The line of the listing.
     pub summary: Summary,
-    /// The guest's stack, if it trapped.
+    /// The stack where it failed.
     pub backtrace: Option<String>,
     /// The letter as it lies in the log, with all headers.
     pub message: Message,
+    /// The attempt that failed last, to make it again.
+    pub as_it_was: AsItWas,
 }
 
-/// A pipeline's dead letters.
-#[derive(Clone, Copy)]
+/// Dead letters: a pipeline's, or those in a topic.
+#[derive(Clone)]
 pub struct DeadLetters<'a> {
     log: &'a dyn Log,
-    spec: &'a PipelineSpec,
+    whose: Whose<'a>,
+    park_after: Option<u32>,
+    is_gone: &'a (dyn Fn(&Owner) -> bool + Sync),
 }
 
-/// One dead-letter partition and the source topic it belongs to.
+#[derive(Clone)]
+enum Whose<'a> {
+    Pipeline(&'a PipelineSpec),
+    Topic(Topic),
+}
+
+/// One dead-letter partition, and the source topic it belongs to if it is a pipeline's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     partition: Partition,
-    source: Topic,
+    source: Option<Topic>,
+}
+
+/// The topic of states beside a dead-letter topic.
+pub fn states_topic_spec(letters: &TopicSpec) -> TopicSpec {
+    TopicSpec {
+        name: states_topic(&letters.name),
+        retention: None,
+        retention_bytes: None,
+        message_bytes_max: letters.message_bytes_max.max(STATES_BYTES_MIN),
+        append_time: true,
+        compacted: true,
+        ..letters.clone()
+    }
+}
+
+fn nobody_is_gone(_: &Owner) -> bool {
+    false
 }
 
 impl<'a> DeadLetters<'a> {
     /// The dead letters of `spec` in `log`.
     pub fn new(log: &'a dyn Log, spec: &'a PipelineSpec) -> Self {
-        Self { log, spec }
+        let park_after = spec.dead_letter.park_after;
+        Self { log, whose: Whose::Pipeline(spec), park_after, is_gone: &nobody_is_gone }
+    }
+
+    /// The dead letters in this topic, whoever wrote them.
+    pub fn of_topic(log: &'a dyn Log, topic: impl Into<Topic>, park_after: Option<u32>) -> Self {
+        Self { log, whose: Whose::Topic(topic.into()), park_after, is_gone: &nobody_is_gone }
+    }
+
+    /// The same, with a way to know of the owner of an earlier redrive that it is gone, so that it need not be waited
+    /// for.
+    #[must_use]
+    pub fn knowing(self, is_gone: &'a (dyn Fn(&Owner) -> bool + Sync)) -> Self {
+        Self { is_gone, ..self }
+    }
+
+    fn spec(&self) -> Option<&'a PipelineSpec> {
+        match &self.whose {
+            Whose::Pipeline(spec) => Some(spec),
+            Whose::Topic(_) => None,
+        }
+    }
+
+    /// Whether this topic holds these letters.
+    fn is_letters(&self, topic: &str) -> bool {
+        match &self.whose {
+            Whose::Topic(name) => **name == *topic,
+            Whose::Pipeline(spec) => spec
+                .topics
+                .iter()
+                .any(|source| *spec.dead_letter.topic.topic(source, &spec.group, None) == *topic),
+        }
     }
 
     /// The dead letters that match: the first `limit` in full, all of them in groups.
     ///
     /// # Errors
-    /// When the log fails.
+    /// When the log fails, or there is no such topic.
     pub async fn list(&self, filter: &Filter, limit: usize) -> Result<Listing, DeadLetterError> {
         let mut listing = Listing::default();
-        let mut groups: HashMap<(String, String, Option<String>), (u64, EpochMs)> = HashMap::new();
-        for place in self.places(filter).await? {
-            let mut scan = Scan::open(self.log, &self.spec.group, &place.partition).await?;
+        let mut groups = Groups::default();
+        let whatever_state = Filter { state: StatesFilter::All, ..filter.clone() };
+        let topics = self.topics().await?;
+        for place in self.places(filter, &topics)? {
+            let mut scan = Scan::open(self.log, &place.partition).await?;
+            let mut states = States::of(&place.partition);
+            states.read(self.log, &topics).await?;
             while let Some(batch) = scan.next(self.log).await? {
-                for message in batch.iter().filter(|message| scan.is_letter(message)) {
-                    let content = self.content(&place, message);
-                    if !filter.takes(message, &content) {
+                for message in batch {
+                    let letter = self.letter(message, &place, &states);
+                    if whatever_state.takes(&letter) {
+                        listing.states.count(letter.state);
+                    }
+                    if !filter.takes(&letter) {
                         continue;
                     }
-                    let line = summary(message, &content);
                     listing.total += 1;
-                    let alike =
-                        (line.kind.clone(), line.reason.clone(), line.plugin_version.clone());
-                    if groups.len() < GROUPS_MAX || groups.contains_key(&alike) {
-                        let (count, latest) = groups.entry(alike).or_insert((0, line.appended));
-                        *count += 1;
-                        *latest = line.appended.max(*latest);
-                    } else {
-                        listing.ungrouped += 1;
-                    }
+                    groups.add(&letter);
                     if listing.letters.len() < limit {
-                        listing.letters.push(line);
+                        listing.letters.push(letter.summary(&states));
                     }
                 }
             }
         }
-        let group = |((kind, reason, plugin_version), (count, latest))| Group {
-            kind,
-            reason,
-            plugin_version,
-            count,
-            latest,
-        };
-        listing.groups = groups.into_iter().map(group).collect();
-        // The rest of the order only keeps the output the same from run to run.
-        listing.groups.sort_by(|a, b| {
-            let rest = |g: &Group| (g.kind.clone(), g.reason.clone(), g.plugin_version.clone());
-            b.count.cmp(&a.count).then_with(|| rest(a).cmp(&rest(b)))
-        });
+        listing.ungrouped = groups.ungrouped;
+        listing.groups = groups.sorted();
         Ok(listing)
     }
 
-    /// The dead letter at `offset` of the dead-letter partition `partition`.
+    /// The dead letter at `offset` of the dead-letter partition `partition`, whatever became of it.
     ///
     /// # Errors
-    /// `NotFound` if the topic is no dead-letter topic of this pipeline, or has no letter there.
+    /// `NotFound` if the topic is none of these letters', or has no letter there.
     pub async fn show(
         &self,
         partition: &Partition,
         offset: Offset,
     ) -> Result<Shown, DeadLetterError> {
-        let places = self.places(&Filter::default()).await?;
+        let topics = self.topics().await?;
+        let places = self.places(&Filter::default(), &topics)?;
         let Some(place) = places.iter().find(|place| place.partition == *partition) else {
             let known: Vec<_> = places.iter().map(|place| place.partition.to_string()).collect();
+            let whose =
+                self.spec().map_or("this topic".to_owned(), |s| format!("pipeline {}", s.name));
             return Err(DeadLetterError::NotFound(format!(
-                "{partition} holds no dead letters of pipeline {}: choose one of {}",
-                self.spec.name,
+                "{partition} holds no dead letters of {whose}: choose one of {}",
                 if known.is_empty() {
                     "none, it has none yet".to_owned()
                 } else {
@@ -268,115 +267,138 @@ impl<'a> DeadLetters<'a> {
                 },
             )));
         };
-        let found = scan::one(self.log, &self.spec.group, partition, offset).await?;
+        let found = scan::one(self.log, partition, offset).await?;
         let Some(message) = found else {
             return Err(DeadLetterError::NotFound(format!(
-                "there is no dead letter at {partition}@{offset}: it was redriven, removed by retention, or never there; `millstream dlq list` shows those that are"
+                "there is no dead letter at {partition}@{offset}: it was removed by a purge or by retention, or never there; `millstream dlq list` shows those that are"
             )));
         };
-        let content = self.content(place, &message);
-        let backtrace = match &content {
-            Content::Ours(found) => found.error.as_ref().and_then(|error| error.backtrace.clone()),
-            Content::Foreign { .. } => None,
-        };
-        Ok(Shown { summary: summary(&message, &content), backtrace, message })
+        let mut states = States::of(partition);
+        states.read(self.log, &topics).await?;
+        let letter = self.letter(message, place, &states);
+        Ok(Shown {
+            summary: letter.summary(&states),
+            backtrace: letter.backtrace(),
+            as_it_was: AsItWas::of(&letter),
+            message: letter.message,
+        })
+    }
+
+    fn letter(&self, message: Message, place: &Place, states: &States) -> Letter {
+        Letter::of(message, place, self.spec(), states, self.park_after)
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicSpec>, DeadLetterError> {
+        self.log.topics().await.map_err(|error| log_error("reading the topics", error))
     }
 
     /// The dead-letter partitions that exist and that the filter leaves.
-    async fn places(&self, filter: &Filter) -> Result<Vec<Place>, DeadLetterError> {
-        let topics =
-            self.log.topics().await.map_err(|error| log_error("reading the topics", error))?;
+    fn places(&self, filter: &Filter, topics: &[TopicSpec]) -> Result<Vec<Place>, DeadLetterError> {
+        let spec_of = |name: &str| topics.iter().find(|topic| *topic.name == *name);
         let mut places = Vec::new();
-        for source in &self.spec.topics {
-            if filter.source.as_ref().is_some_and(|wanted| **wanted != **source) {
-                continue;
-            }
-            let name = self.spec.dead_letter.topic.topic(source, &self.spec.group, None);
-            // Not made yet: the pipeline never ran, so it has no dead letters.
-            let Some(topic) = topics.iter().find(|topic| topic.name == name) else { continue };
+        let mut add = |topic: &TopicSpec, source: Option<&Topic>| {
             for number in 0..topic.partitions {
                 if filter.partition.is_none_or(|wanted| wanted == number) {
-                    let partition = Partition::new(name.clone(), number);
-                    places.push(Place { partition, source: source.clone() });
+                    let partition = Partition::new(topic.name.clone(), number);
+                    places.push(Place { partition, source: source.cloned() });
                 }
+            }
+        };
+        match &self.whose {
+            Whose::Pipeline(spec) => {
+                for source in &spec.topics {
+                    if filter.source.as_ref().is_some_and(|wanted| **wanted != **source) {
+                        continue;
+                    }
+                    let name = spec.dead_letter.topic.topic(source, &spec.group, None);
+                    // Not made yet: the pipeline never ran, so it has no dead letters.
+                    if let Some(topic) = spec_of(&name) {
+                        add(topic, Some(source));
+                    }
+                }
+            }
+            Whose::Topic(name) => {
+                let Some(topic) = spec_of(name) else {
+                    return Err(DeadLetterError::NotFound(format!("there is no topic {name}")));
+                };
+                if name.ends_with(STATES_SUFFIX)
+                    || name.starts_with("__")
+                    || **name == *audit::TOPIC
+                {
+                    return Err(DeadLetterError::NotFound(format!("{name} holds no dead letters")));
+                }
+                add(topic, None);
             }
         }
         Ok(places)
     }
 
-    /// Whose letter this is. Anyone may write to the topic, so all that redrive rests on is checked.
-    fn content(&self, place: &Place, message: &Message) -> Content {
-        if !message.headers.iter().any(|header| headers::is_ours(&header.name)) {
-            let reason = "it has no `millstream-` headers: not written by a Millstream host";
-            return Content::Foreign { reason: reason.to_owned(), found: None };
+    async fn make(&self, topic: TopicSpec) -> Result<(), DeadLetterError> {
+        let doing = format!("creating topic {}", topic.name);
+        self.log.create_topic(topic).await.map_err(|error| log_error(doing, error))
+    }
+
+    /// An earlier version made none, and other programs' topics have none.
+    async fn make_states_topics(
+        &self,
+        places: &[Place],
+        topics: &[TopicSpec],
+    ) -> Result<(), DeadLetterError> {
+        for letters in topics.iter().filter(|topic| is_of(places, &topic.name)) {
+            let wanted = states_topic_spec(letters);
+            let enough = |topic: &TopicSpec| {
+                topic.name == wanted.name && topic.partitions >= wanted.partitions
+            };
+            if !topics.iter().any(enough) {
+                self.make(wanted).await?;
+            }
         }
-        let found = match headers::decode(&message.headers) {
-            Ok(found) => Box::new(found),
-            Err(error) => return Content::Foreign { reason: error.to_string(), found: None },
-        };
-        let reason = if *found.origin_group != *self.spec.group {
-            format!("it is group {}'s, not {}'s", found.origin_group, self.spec.group)
-        } else if !self.spec.topics.iter().any(|source| **source == *found.origin_topic) {
-            format!("it comes from {}, which this pipeline does not read", found.origin_topic)
-        } else if *found.origin_topic != *place.source {
-            format!("it comes from {}, and lies with those of {}", found.origin_topic, place.source)
-        } else if found.origin_partition != place.partition.number {
-            format!("it comes from partition {}, and lies elsewhere", found.origin_partition)
-        } else {
-            return Content::Ours(found);
-        };
-        Content::Foreign { reason, found: Some(found) }
+        Ok(())
     }
 
-    fn tier_of(&self, source: &str) -> Topic {
-        self.spec.retry.topic.topic(source, &self.spec.group, Some(REDRIVE_DELAY))
+    /// The right to change states, of every topic there is.
+    async fn begin_runs(
+        &self,
+        places: &[Place],
+        topics: &[TopicSpec],
+        asked: Asked<'_>,
+    ) -> Result<Vec<Run<'a>>, DeadLetterError> {
+        let prefix = self.spec().map(|spec| format!("{}-", spec.group)).unwrap_or_default();
+        let asked = Asked { writer_prefix: &prefix, is_gone: self.is_gone, ..asked };
+        let mut runs = Vec::new();
+        for topic in topics_of(places) {
+            runs.push(Run::begin(self.log, topics, &topic, &asked).await?);
+        }
+        Ok(runs)
+    }
+
+    /// Which of the runs is that of a place.
+    fn run_of(&self, place: &Place, places: &[Place]) -> usize {
+        let topics = topics_of(places);
+        topics.iter().position(|topic| *topic == place.partition.topic).unwrap_or_default()
     }
 }
 
-/// Whose a message in a dead-letter topic is.
-#[derive(Debug)]
-enum Content {
-    Ours(Box<CompanionHeaders>),
-    Foreign { reason: String, found: Option<Box<CompanionHeaders>> },
-}
-
-impl Content {
-    fn kind(&self) -> &str {
-        match self {
-            Self::Ours(found) => found.error.as_ref().map_or("unknown", |error| &error.kind),
-            Self::Foreign { .. } => FOREIGN,
+impl StateCounts {
+    fn count(&mut self, state: State) {
+        match state {
+            State::Open => self.open += 1,
+            State::Redriven => self.redriven += 1,
+            State::Purged => self.purged += 1,
+            State::Parked => self.parked += 1,
         }
     }
 }
 
-fn summary(message: &Message, content: &Content) -> Summary {
-    let (found, foreign) = match content {
-        Content::Ours(found) => (Some(found), None),
-        Content::Foreign { reason, found } => (found.as_ref(), Some(reason)),
-    };
-    let error_reason = || Some(found?.error.as_ref()?.reason.clone());
-    let plugin = found.and_then(|found| found.plugin.as_ref());
-    Summary {
-        topic: message.topic.to_string(),
-        partition: message.partition,
-        offset: message.offset,
-        appended: message.timestamp,
-        origin: found.map(|found| OriginSummary {
-            topic: found.origin_topic.to_string(),
-            partition: found.origin_partition,
-            offset: found.origin_offset,
-            timestamp: found.origin_timestamp,
-            group: found.origin_group.to_string(),
-        }),
-        kind: content.kind().to_owned(),
-        reason: foreign.cloned().or_else(error_reason).unwrap_or_default(),
-        attempts: found.map_or(0, |found| found.attempt),
-        plugin: plugin.map(|plugin| plugin.name.clone()),
-        plugin_version: plugin.map(|plugin| plugin.version.clone()),
-        first_failed: found.and_then(|found| found.first_failed),
-        last_failed: found.and_then(|found| found.last_failed),
-        redrives: found.map_or(0, |found| found.redrive_count()),
-    }
+/// The topics of places, each once, in their order.
+fn topics_of(places: &[Place]) -> Vec<Topic> {
+    let mut topics: Vec<Topic> = places.iter().map(|place| place.partition.topic.clone()).collect();
+    topics.dedup();
+    topics
+}
+
+fn is_of(places: &[Place], topic: &str) -> bool {
+    places.iter().any(|place| *place.partition.topic == *topic)
 }
 
 fn log_error(doing: impl Into<String>, error: LogError) -> DeadLetterError {

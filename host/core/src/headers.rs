@@ -19,6 +19,7 @@ use crate::plugin::PluginIdentity;
 
 mod text;
 
+pub use text::CUT_MARK;
 use text::{cut, key_from_text, key_text};
 
 /// The prefix of every header of ours.
@@ -125,7 +126,8 @@ impl CompanionHeaders {
             error: None,
             plugin: None,
             idempotency_key: None,
-            redrive: None,
+            // Of one that was redriven into the source: how often is not forgotten when it fails again.
+            redrive: redrive(&message.headers),
         }
     }
 
@@ -290,14 +292,7 @@ pub fn decode(headers: &[Header]) -> Result<CompanionHeaders, HeaderError> {
         }),
         None => None,
     };
-    let redrive = match read.number("redrive-count")? {
-        Some(count) => Some(Redrive {
-            count,
-            id: read.text("redrive-id")?.unwrap_or_default().to_string(),
-            at: read.number("redrive-at")?.unwrap_or_default(),
-        }),
-        None => None,
-    };
+    let redrive = read.redrive()?;
     Ok(CompanionHeaders {
         origin_topic: read.needed("origin-topic", Reader::text)?,
         origin_partition: read.needed("origin-partition", Reader::number)?,
@@ -317,9 +312,35 @@ pub fn decode(headers: &[Header]) -> Result<CompanionHeaders, HeaderError> {
     })
 }
 
+/// What a message says of a redrive that sent it, also outside of companion topics, where anyone may say so; `None` if
+/// it says nothing that can be.
+pub fn redrive(headers: &[Header]) -> Option<Redrive> {
+    Reader(headers).redrive().ok().flatten()
+}
+
+/// The headers of a copy that goes where it is a message of its own: by what it was redriven, and from which letter.
+pub fn redrive_headers(redrive: &Redrive, letter: &str) -> Vec<Header> {
+    let all = [
+        ("redrive-count", redrive.count.to_string()),
+        ("redrive-id", cut(&redrive.id, TEXT_BYTES_MAX)),
+        ("redrive-at", redrive.at.to_string()),
+        ("redrive-letter", cut(letter, TEXT_BYTES_MAX * 2)),
+    ];
+    all.map(|(name, value)| Header::new(format!("{PREFIX}{name}"), value)).into()
+}
+
 struct Reader<'a>(&'a [Header]);
 
 impl Reader<'_> {
+    fn redrive(&self) -> Result<Option<Redrive>, HeaderError> {
+        let Some(count) = self.number("redrive-count")? else { return Ok(None) };
+        Ok(Some(Redrive {
+            count,
+            id: self.text("redrive-id")?.unwrap_or_default().to_string(),
+            at: self.number("redrive-at")?.unwrap_or_default(),
+        }))
+    }
+
     /// Single-valued: of repeated ones the last counts.
     fn value(&self, name: &str) -> Option<&Bytes> {
         let named = |header: &&Header| header.name.strip_prefix(PREFIX) == Some(name);

@@ -20,11 +20,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::budget::{Budget, Share};
+use crate::dead_letter::OpenLetters;
 use crate::log::{Batch, Consumer, Ends, Event, LogError, Room};
 use crate::message::{Message, Partition};
 use crate::partition::{PartitionTask, ToPartition, poll_option};
@@ -77,13 +78,21 @@ pub(crate) struct Intake {
     budget_full: bool,
     look: u64,
     /// Asks for the ends; beside the polling, since a log may take long to answer.
-    looking: Option<BoxFuture<'static, Looked>>,
+    looking: Option<BoxFuture<'static, Result<Looked, LogError>>>,
+    /// What became of dead letters, as far as it was read; used by one look at a time.
+    open_letters: Arc<Mutex<OpenLetters>>,
     /// What the last poll or look came to, while it failed.
     trouble: Option<Trouble>,
 }
 
-/// What was asked for, and the answer.
-type Looked = (Vec<Partition>, Result<Vec<Ends>, LogError>);
+/// What the log said of everything owned.
+#[derive(Debug, Default)]
+pub(crate) struct Looked {
+    /// The ends of what is read, and of the dead letters.
+    pub(crate) ends: BTreeMap<Partition, Ends>,
+    /// How many dead letters are redriven or purged.
+    pub(crate) closed_letters: BTreeMap<Partition, u64>,
+}
 
 impl Intake {
     /// An intake that owns nothing yet.
@@ -100,6 +109,7 @@ impl Intake {
             budget_full: false,
             look: 0,
             looking: None,
+            open_letters: Arc::default(),
             trouble: None,
         }
     }
@@ -132,9 +142,9 @@ impl Intake {
                     }
                     self.look_at_ends();
                 }
-                (asked, ends) = poll_option(&mut self.looking), if self.looking.is_some() => {
+                looked = poll_option(&mut self.looking), if self.looking.is_some() => {
                     self.looking = None;
-                    self.on_ends(asked, ends);
+                    self.on_ends(looked);
                 }
                 () = self.budget.freed(), if self.anything_paused() => {}
                 event = next_event(&*self.consumer, room, not_before) => match event {
@@ -338,14 +348,17 @@ impl Intake {
 
     /// Asks the log for the ends of everything owned and tells each partition, for its lag.
     fn look_at_ends(&mut self) {
-        let mut asked = Vec::new();
+        let (mut asked, mut letters) = (Vec::new(), Vec::new());
         for (partition, owned) in &self.owned {
             let spec = &self.context.spec;
             let dead = spec.dead_letter.topic.topic(&partition.topic, &spec.group, None);
             asked.push(partition.clone());
             if owned.is_started() {
                 // Before that its companions may not be there yet.
-                asked.push(Partition { topic: dead, number: partition.number });
+                let dead = Partition { topic: dead, number: partition.number };
+                asked.push(OpenLetters::states_of(&dead));
+                asked.push(dead.clone());
+                letters.push(dead);
             }
             asked.extend(owned.status.tiers());
         }
@@ -353,15 +366,19 @@ impl Intake {
             return;
         }
         let log = Arc::clone(&self.context.ports.log);
+        let open_letters = Arc::clone(&self.open_letters);
         self.looking = Some(Box::pin(async move {
-            let ends = log.ends(&asked).await;
-            (asked, ends)
+            let ends = log.ends(&asked).await?;
+            let ends: BTreeMap<Partition, Ends> = asked.into_iter().zip(ends).collect();
+            let mut open_letters = open_letters.lock().await;
+            let closed_letters = open_letters.closed(&*log, &letters, &ends).await;
+            Ok(Looked { ends, closed_letters })
         }));
     }
 
-    fn on_ends(&mut self, asked: Vec<Partition>, ends: Result<Vec<Ends>, LogError>) {
-        let ends = match ends {
-            Ok(ends) => ends,
+    fn on_ends(&mut self, looked: Result<Looked, LogError>) {
+        let looked = match looked {
+            Ok(looked) => Arc::new(looked),
             Err(error) => {
                 tracing::warn!(pipeline = %self.context.spec.name, %error, "the ends of the partitions are unknown; lag stays as it was");
                 self.context.log_error("ends");
@@ -372,11 +389,9 @@ impl Intake {
         // The log answers, whatever it did before.
         self.trouble = None;
         self.look += 1;
-        let ends: BTreeMap<Partition, Ends> = asked.into_iter().zip(ends).collect();
-        let ends = Arc::new(ends);
         for owned in self.owned.values() {
             // A full mailbox has more urgent things to tell; the next look is near.
-            let _ = owned.mailbox.try_send(ToPartition::Ends(self.look, Arc::clone(&ends)));
+            let _ = owned.mailbox.try_send(ToPartition::Ends(self.look, Arc::clone(&looked)));
         }
     }
 

@@ -129,6 +129,9 @@ pub struct Transaction {
     pub commits: Commits,
 }
 
+/// The longest name of a [`Writer`].
+pub const WRITER_NAME_BYTES_MAX: usize = 300;
+
 /// How much a caller takes at once. A single message larger than `bytes` is handed over alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
@@ -294,6 +297,18 @@ pub trait Consumer: Send + Sync {
     async fn close(&self);
 }
 
+/// One who appends all or nothing, under a name that nobody else has meanwhile: see [`Log::writer`].
+#[async_trait]
+pub trait Writer: Send + Sync {
+    /// Appends all of these records or none of them. One call at a time.
+    ///
+    /// # Errors
+    /// `Offender` if a record is refused: nothing is appended, and the writer goes on. `Fenced` if another took
+    /// the name: nothing is appended. After `Unavailable` it may have happened or not, and this writer is of no
+    /// use any more: take the name anew, then look.
+    async fn append_all(&self, records: &[Record]) -> Result<(), TransactError>;
+}
+
 /// A log: what pipelines, tools and the admin API need of it.
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
@@ -373,6 +388,16 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// See [`LogError`].
     async fn delete_before(&self, partition: &Partition, before: Offset) -> Result<(), LogError>;
+
+    /// Takes a writer's name (at most [`WRITER_NAME_BYTES_MAX`] bytes). When this answers, what earlier writers of the
+    /// name had under way has happened or never will, and what they send from then on is refused as `Fenced`: who was
+    /// killed in the middle leaves nothing that lands later.
+    ///
+    /// # Errors
+    /// `Fatal` on a log that has no writers; else see [`LogError`].
+    async fn writer(&self, name: &str) -> Result<Arc<dyn Writer>, LogError> {
+        Err(LogError::Fatal(format!("this log cannot append all or nothing, which {name} needs")))
+    }
 
     /// Joins a consumer group.
     ///

@@ -206,7 +206,7 @@ impl Metrics {
             )?,
             dead_letter_depth: gauge(
                 "millstream_dead_letter_depth_messages",
-                "Messages in the dead-letter topic; `topic` is that topic.",
+                "Messages in the dead-letter topic that are neither redriven nor purged; `topic` is that topic.",
                 PARTITION,
             )?,
             dead_letters: counter(

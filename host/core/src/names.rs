@@ -9,6 +9,14 @@ use crate::message::Topic;
 /// The tier redriven dead letters go to: due at once, read by this group only.
 pub const REDRIVE_DELAY: Duration = Duration::ZERO;
 
+/// The topic that says what became of each dead letter of `dead_letters`.
+pub fn states_topic(dead_letters: &str) -> Topic {
+    format!("{dead_letters}{STATES_SUFFIX}").into()
+}
+
+/// What the name of a topic of states ends in.
+pub const STATES_SUFFIX: &str = ".states";
+
 /// A topic name with `{topic}`, `{group}` and, for retry tiers, `{delay}` in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(String);

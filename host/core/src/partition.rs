@@ -32,9 +32,10 @@ use crate::budget::Share;
 use crate::dedupe::Claims;
 use crate::hot_keys::HotKeys;
 use crate::in_hand::{InHand, ReadFrom};
+use crate::intake::Looked;
 use crate::lane::{LaneId, Lanes, WaitsFor};
 use crate::ledger::{Delivery, Ledger};
-use crate::log::{Batch, Consumer, Ends, Room};
+use crate::log::{Batch, Consumer, Room};
 use crate::message::{EpochMs, Partition};
 use crate::metrics::PartitionMetrics;
 use crate::pipeline::{Context, PipelineError};
@@ -69,7 +70,7 @@ pub(crate) enum ToPartition {
     /// Messages of the source or of one of its tiers.
     Batch(Batch),
     /// The ends of all partitions, as of the look of this number.
-    Ends(u64, Arc<std::collections::BTreeMap<Partition, Ends>>),
+    Ends(u64, Arc<Looked>),
 }
 
 /// Answers of the idempotency store: (key, turn of its mark).

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::dead_letter::Mask;
 use crate::idempotency::KeySource;
 use crate::message::Topic;
 use crate::names::Template;
@@ -125,6 +126,10 @@ pub struct DeadLetterSpec {
     /// A message with which so many hosts died becomes one; more than
     /// [`DeadLetterSpec::UNNAMED_HOST_CRASHES`], and `None` for never.
     pub after_host_crashes: Option<u32>,
+    /// A letter that was redriven so often is parked; `None` for never.
+    pub park_after: Option<u32>,
+    /// What those do not see who may only look.
+    pub mask: Mask,
 }
 
 impl DeadLetterSpec {

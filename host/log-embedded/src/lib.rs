@@ -41,6 +41,7 @@ mod store;
 mod sweep;
 mod topics;
 mod writer;
+mod writers;
 
 #[cfg(test)]
 mod tests;

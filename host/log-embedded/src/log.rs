@@ -9,7 +9,7 @@ use bytes::Bytes;
 use millstream_core::idempotency::{IdempotencyStore, Mark, Scope};
 use millstream_core::log::{
     Appended, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room, Subscription,
-    TopicSpec, TransactError, Transaction,
+    TopicSpec, TransactError, Transaction, Writer as PortWriter,
 };
 use millstream_core::message::{EpochMs, Offset, Partition, Record};
 use tokio::sync::oneshot;
@@ -27,6 +27,7 @@ use crate::store::{Opened, Store};
 use crate::sweep::{Keep, MarksCursor, sweep_marks, sweep_topics, trim};
 use crate::topics;
 use crate::writer::Writer;
+use crate::writers;
 
 /// What the port is told a commit may hold; more is kept too, up to a megabyte.
 const COMMIT_METADATA_BYTES: usize = 64 * 1024;
@@ -243,7 +244,7 @@ pub(crate) async fn transact(
 }
 
 // The writer ends when the log is closed; or it panicked.
-fn gone(shared: &Shared) -> LogError {
+pub(crate) fn gone(shared: &Shared) -> LogError {
     if shared.is_closing() {
         return shared.closed();
     }
@@ -321,6 +322,10 @@ impl Log for EmbeddedLog {
         }
         let shared = self.shared.clone();
         blocking(&self.shared, move || trim(&shared, &state, Keep::From(before))).await
+    }
+
+    async fn writer(&self, name: &str) -> Result<Arc<dyn PortWriter>, LogError> {
+        writers::begin(&self.shared, name).await
     }
 
     async fn consumer(&self, subscription: Subscription) -> Result<Arc<dyn Consumer>, LogError> {

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::groups::Member;
 use crate::record_batch::{KEY_BYTES, encoded_bytes};
 use crate::topics::PartitionState;
+use crate::writers::Claim;
 
 /// Requests that may wait.
 const REQUESTS_MAX: usize = 1024;
@@ -33,6 +34,12 @@ pub(crate) enum Request {
     /// All or nothing.
     Transact {
         member: Option<Member>,
+        transaction: Arc<Transaction>,
+        reply: Reply<Result<(), TransactError>>,
+    },
+    /// All or nothing, if the claim is still the latest of its name.
+    AppendAll {
+        claim: Claim,
         transaction: Arc<Transaction>,
         reply: Reply<Result<(), TransactError>>,
     },
@@ -111,7 +118,9 @@ impl Request {
     fn bytes(&self) -> usize {
         match self {
             Self::Append { records, .. } => records.iter().map(encoded_bytes).sum(),
-            Self::Transact { transaction, .. } => transaction_bytes(transaction),
+            Self::Transact { transaction, .. } | Self::AppendAll { transaction, .. } => {
+                transaction_bytes(transaction)
+            }
             Self::Trim { trim, .. } => trim.batches.len() * KEY_BYTES,
             Self::Forget { keys, .. } => keys.iter().map(Vec::len).sum(),
             Self::CreateTopic { .. } | Self::Wake => 0,

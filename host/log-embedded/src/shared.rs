@@ -13,6 +13,7 @@ use crate::locks::{lock, read, write};
 use crate::queue::Queue;
 use crate::store::Store;
 use crate::topics::{PartitionState, Topics};
+use crate::writers::Writers;
 
 /// One open log.
 pub(crate) struct Shared {
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) topics: RwLock<Topics>,
     /// Who owns what.
     pub(crate) groups: Groups,
+    /// Who has which writer's name.
+    pub(crate) writers: Writers,
     /// Which writes were answered for.
     pub(crate) acknowledged: Mutex<AcknowledgedFile>,
     /// Taken out when the log is closed.
@@ -54,6 +57,7 @@ impl Shared {
             queue,
             topics: RwLock::new(topics),
             groups: Groups::default(),
+            writers: Writers::default(),
             acknowledged: Mutex::new(acknowledged),
             store: RwLock::new(Some(store)),
             broken: OnceLock::new(),

@@ -123,6 +123,12 @@ impl Writer {
                 Request::Transact { member, transaction, reply } => {
                     self.plan_transaction(&mut plan, member.as_ref(), &transaction, reply);
                 }
+                Request::AppendAll { claim, transaction, reply } => {
+                    match self.shared.writers.check(&claim) {
+                        Ok(()) => self.plan_transaction(&mut plan, None, &transaction, reply),
+                        Err(error) => drop(reply.send(Err(error.into()))),
+                    }
+                }
                 Request::CreateTopic { spec, reply } => {
                     self.write_and_answer(&mut plan);
                     reply.send(self.create_topic(spec)).ok();

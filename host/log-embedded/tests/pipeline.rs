@@ -188,6 +188,8 @@ fn spec() -> PipelineSpec {
             topic: template("{topic}.dlq", false),
             retention: None,
             after_host_crashes: None,
+            park_after: None,
+            mask: millstream_core::dead_letter::Mask::default(),
         },
         idempotency: None,
         commit_interval: Duration::from_millis(10),

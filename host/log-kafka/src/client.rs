@@ -239,8 +239,17 @@ pub(crate) fn producer(options: &KafkaOptions) -> ClientConfig {
 /// The producer of a pipeline's transactions.
 pub(crate) fn transactional(options: &KafkaOptions, subscription: &Subscription) -> ClientConfig {
     let id = format!("millstream-{}-{}", subscription.pipeline, options.host_id);
-    let mut config = producing(options, &format!("{id}-transactions"));
-    config.set("transactional.id", format!("{}-{id}", subscription.group));
+    transactional_as(
+        options,
+        &format!("{}-{id}", subscription.group),
+        &format!("{id}-transactions"),
+    )
+}
+
+/// A producer of transactions of this id, which fences whoever has it.
+pub(crate) fn transactional_as(options: &KafkaOptions, id: &str, client_id: &str) -> ClientConfig {
+    let mut config = producing(options, client_id);
+    config.set("transactional.id", id);
     // librdkafka takes that of the transaction, and refuses a longer one.
     if !options.client.contains_key("message.timeout.ms") {
         config.remove("message.timeout.ms");

@@ -35,6 +35,7 @@ mod records;
 mod sending;
 mod topics;
 mod transactions;
+mod writer;
 
 pub use group_hosts::GroupHosts;
 pub use log::KafkaLog;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use millstream_core::log::{
     Appended, AppendedAfter, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room,
-    Subscription, TopicSpec,
+    Subscription, TopicSpec, Writer,
 };
 use millstream_core::message::{Offset, Partition, Record};
 use rdkafka::TopicPartitionList;
@@ -33,6 +33,7 @@ use crate::reader::{Reader, Taken};
 use crate::records;
 use crate::topics::Topics;
 use crate::transactions::Transactions;
+use crate::writer::KafkaWriter;
 
 /// How long to wait before the rest of a call is appended again.
 const APPEND_AGAIN: Duration = Duration::from_millis(100);
@@ -414,6 +415,11 @@ impl Log for KafkaLog {
             element.error().map_err(|error| failed(&error))?;
         }
         Ok(())
+    }
+
+    async fn writer(&self, name: &str) -> Result<Arc<dyn Writer>, LogError> {
+        let (options, topics) = (Arc::clone(&self.options), Arc::clone(&self.topics));
+        Ok(Arc::new(KafkaWriter::begin(options, topics, name).await?))
     }
 
     async fn consumer(&self, subscription: Subscription) -> Result<Arc<dyn Consumer>, LogError> {

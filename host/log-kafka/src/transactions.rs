@@ -27,7 +27,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::Duration;
 
 use millstream_core::log::{Commit, LogError, Subscription, TransactError, Transaction};
-use millstream_core::message::Partition;
+use millstream_core::message::{Partition, Record};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -121,7 +121,7 @@ impl Transactions {
 }
 
 /// How a try at a transaction ended.
-enum Ended {
+pub(crate) enum Ended {
     /// It is committed.
     Committed,
     /// It was aborted; these calls are answered, the others go again.
@@ -267,7 +267,8 @@ impl Worker {
             Ok(sending) => sending,
             Err(error) => return after_abort(native, &operation, Ended::Aborted(error)),
         };
-        let delivered = produce(native, calls);
+        let every = calls.iter().flat_map(|call| &call.transaction.records);
+        let delivered = produce(native, every);
         let Some(sent) = sending.ended() else { return stuck(&operation) };
         let delivered = match delivered {
             Ok(delivered) => delivered,
@@ -317,23 +318,27 @@ impl Worker {
         if let Err(error) = sent {
             return abort(native, &operation, &error);
         }
-        put_away(native);
-        loop {
-            match native.commit_transaction(CALL) {
-                Ok(()) => return Ended::Committed,
-                // Not known yet: it is asked again until it is.
-                Err(KafkaError::Transaction(error)) if error.is_retriable() => {
-                    tracing::warn!(%operation, %error, "committing; asking again");
-                }
-                Err(error @ KafkaError::Flush(_)) => return abort(native, &operation, &error),
-                Err(error) => return abort(native, &operation, &error),
+        commit(native, &operation)
+    }
+}
+
+/// Commits what was delivered.
+pub(crate) fn commit(native: &Native, operation: &str) -> Ended {
+    put_away(native);
+    loop {
+        match native.commit_transaction(CALL) {
+            Ok(()) => return Ended::Committed,
+            // Not known yet: it is asked again until it is.
+            Err(KafkaError::Transaction(error)) if error.is_retriable() => {
+                tracing::warn!(%operation, %error, "committing; asking again");
             }
+            Err(error) => return abort(native, operation, &error),
         }
     }
 }
 
 /// Initialises a producer.
-fn init(native: &Native) -> Result<(), KafkaError> {
+pub(crate) fn init(native: &Native) -> Result<(), KafkaError> {
     let deadline = Instant::now() + CALL;
     loop {
         match native.init_transactions(INIT_STEP) {
@@ -345,14 +350,16 @@ fn init(native: &Native) -> Result<(), KafkaError> {
 }
 
 /// Hands all records over and waits until each is delivered or refused.
-fn produce(native: &Native, calls: &[Call]) -> Result<Vec<Delivered>, KafkaError> {
-    let count: usize = calls.iter().map(|call| call.transaction.records.len()).sum();
+pub(crate) fn produce<'a>(
+    native: &Native,
+    every: impl Iterator<Item = &'a Record> + Clone,
+) -> Result<Vec<Delivered>, KafkaError> {
+    let count = every.clone().count();
     if count == 0 {
         return Ok(Vec::new());
     }
     let deliveries = Arc::clone(native.client().context());
     let (slot, all) = deliveries.expect(count);
-    let every = calls.iter().flat_map(|call| &call.transaction.records);
     for (place, record) in every.enumerate() {
         let mut outgoing = records::outgoing(record, slot.opaque(place));
         while let Err((error, back)) = native.send(outgoing) {
@@ -439,7 +446,7 @@ fn offsets(calls: &[Call], cluster_id: &str) -> TopicPartitionList {
 }
 
 /// Ends a transaction that failed with this error.
-fn abort(native: &Native, operation: &str, error: &KafkaError) -> Ended {
+pub(crate) fn abort(native: &Native, operation: &str, error: &KafkaError) -> Ended {
     let text = errors::log_error(operation, error);
     if let KafkaError::Transaction(detail) = error
         && detail.is_fatal()
@@ -460,7 +467,7 @@ fn abort(native: &Native, operation: &str, error: &KafkaError) -> Ended {
 }
 
 /// Aborts, then ends so; if that fails the producer is given up.
-fn after_abort(native: &Native, operation: &str, ended: Ended) -> Ended {
+pub(crate) fn after_abort(native: &Native, operation: &str, ended: Ended) -> Ended {
     loop {
         match native.abort_transaction(CALL) {
             Ok(()) => return ended,

@@ -86,6 +86,8 @@ pub(crate) struct State {
     pub(crate) hosts: BTreeMap<HostId, Host>,
     pub(crate) topics: Topics,
     pub(crate) groups: BTreeMap<String, Group>,
+    /// The latest claim of each writer's name.
+    pub(crate) writers: BTreeMap<String, u64>,
     pub(crate) marks: Marks,
     pub(crate) open: OpenTransactions,
     pub(crate) sends: Sends,
@@ -195,6 +197,7 @@ impl SimCluster {
             hosts: BTreeMap::new(),
             topics: Topics::default(),
             groups: BTreeMap::new(),
+            writers: BTreeMap::new(),
             marks: Marks::default(),
             open: OpenTransactions::default(),
             sends: Sends::default(),

@@ -22,6 +22,7 @@ mod sends;
 mod store;
 mod topics;
 mod transaction;
+mod writer;
 
 pub use cluster::{CrashAt, Patience, SimClock, SimCluster, WALL_CLOCK_BEGIN};
 pub use draw::Draw;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use millstream_core::log::{
     Appended, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room, Subscription,
-    TopicSpec,
+    TopicSpec, Writer,
 };
 use millstream_core::message::{Offset, Partition, Record};
 
@@ -16,6 +16,7 @@ use crate::happening::{Fate, Happening, HostId};
 use crate::partition_log::PartitionLog;
 use crate::sends::OnTheWire;
 use crate::topics::append_all;
+use crate::writer::SimWriter;
 
 /// How one call will go.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl State {
 }
 
 /// What a full disk makes impossible.
-const WRITES: [&str; 3] = ["append", "transact", "create_topic"];
+const WRITES: [&str; 4] = ["append", "append_all", "transact", "create_topic"];
 
 impl State {
     fn is_away(&self, call: &str, store: bool) -> bool {
@@ -258,6 +259,10 @@ impl Log for SimLog {
             Ok(())
         })
         .await
+    }
+
+    async fn writer(&self, name: &str) -> Result<Arc<dyn Writer>, LogError> {
+        Ok(Arc::new(SimWriter::begin(self, name).await?))
     }
 
     async fn consumer(&self, subscription: Subscription) -> Result<Arc<dyn Consumer>, LogError> {

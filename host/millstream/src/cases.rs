@@ -15,6 +15,7 @@ use millstream_core::outcome::{Fault, FaultKind, Outcome};
 use millstream_core::plugin::Plugin as _;
 use millstream_sandbox::{Grants, LoadedPlugin, PluginOptions, PluginSource, Sandbox};
 
+pub(crate) use expectation::shown;
 pub use folder::{Case, find};
 
 use crate::exit::Failure;
@@ -89,7 +90,7 @@ fn load(
     let options = PluginOptions {
         // A pipeline of the same name in every run: random numbers are derived from it.
         grants: Grants { config: Some(case.settings.clone()) },
-        ..PluginOptions::new("test")
+        ..PluginOptions::new(case.pipeline.clone())
     };
     sandbox
         .load(plugin.clone(), options)

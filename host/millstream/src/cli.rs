@@ -69,7 +69,7 @@ enum Command {
     Rollback(commands::rollback::RollbackArgs),
     /// What was deployed to a pipeline, by whom, and what is in use
     Versions(commands::versions::VersionsArgs),
-    /// List, show or redrive dead letters
+    /// List, show, redrive, purge, replay or export dead letters
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
     /// Who changed what, and when

@@ -33,7 +33,7 @@ use crate::config::{Config, LogKind, PipelineConfig, Secret, summary};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding, Severity};
 use crate::terminal::Terminal;
-use crate::{topic_check, topic_plan};
+use crate::{topic_check, topic_plan, who};
 
 use deployed::Deployed;
 use log::HostLog;
@@ -97,7 +97,7 @@ async fn with_log(
         statuses.insert(name, status);
         pipelines.push((pipeline.spec.clone(), ports));
     }
-    let (admin, address) = serve_admin(config, log, registry, statuses).await?;
+    let (admin, address) = serve_admin(config, log, registry, statuses, &deployed).await?;
     context.terminal.say(&format!("console, admin API and metrics at http://{address}"));
 
     let mut running = JoinSet::new();
@@ -171,6 +171,7 @@ async fn serve_admin(
     log: &mut HostLog,
     registry: Registry,
     statuses: BTreeMap<String, Arc<PipelineStatus>>,
+    deployed: &Deployed,
 ) -> Result<(Admin, SocketAddr), Failure> {
     let unusable = |why: String| {
         let what = "the admin API cannot be served";
@@ -190,8 +191,9 @@ async fn serve_admin(
         (further(&config.host.admin_read_token)?, further(&config.host.metrics_token)?);
     let served = |pipeline: &PipelineConfig| {
         let status = Arc::clone(statuses.get(&pipeline.spec.name)?);
+        let slot = deployed.slot(&pipeline.spec.name)?;
         let (spec, time_limit) = (pipeline.spec.clone(), pipeline.limits.time);
-        Some(ServedPipeline { spec, status, time_limit })
+        Some(ServedPipeline { spec, status, slot, time_limit })
     };
     let pipelines = config.pipelines.iter().filter_map(served).collect();
     let statuses = Arc::new(statuses);
@@ -209,6 +211,7 @@ async fn serve_admin(
         status: Arc::new(move || report(&statuses)),
         pipelines,
         clock: Arc::new(SystemClock),
+        owner: who::owner(None),
         token,
         read_token,
         metrics_token,

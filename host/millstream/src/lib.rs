@@ -21,3 +21,4 @@ pub mod table;
 pub mod terminal;
 pub mod topic_check;
 pub mod topic_plan;
+mod who;

@@ -67,6 +67,23 @@ impl Terminal {
         }
     }
 
+    /// Asks a person, who must type `y` to agree; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the answer cannot be read.
+    pub fn ask(&self, question: &str) -> Result<Option<bool>, Failure> {
+        if !self.stderr || !std::io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        let mut err = std::io::stderr().lock();
+        drop(write!(err, "{question} [y/N] ").and_then(|()| err.flush()));
+        drop(err);
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        read.map_err(|error| Failure::io("the answer cannot be read", &error))?;
+        Ok(Some(matches!(answer.trim(), "y" | "Y" | "yes")))
+    }
+
     /// Shows a finding.
     pub fn show(&self, finding: &Finding) {
         self.say(&finding.render(self.colour()));

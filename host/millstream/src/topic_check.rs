@@ -46,7 +46,9 @@ fn missing(planned: &Planned) -> Option<Finding> {
             "a pipeline reads it; on Kafka a run makes retry tiers and dead letters only"
         }
         Role::Output => "outputs go there; on Kafka a run makes retry tiers and dead letters only",
-        Role::DeadLetters | Role::Tier | Role::Marks | Role::Control => "another pipeline reads it",
+        Role::DeadLetters | Role::Tier | Role::Marks | Role::States | Role::Control => {
+            "another pipeline reads it"
+        }
     };
     let what = format!("topic {} does not exist", planned.spec.name);
     let fix = format!("{CREATE} makes all that are missing; see first with `--dry-run`");
@@ -117,6 +119,19 @@ fn unfit(planned: &Planned, kafka: &KafkaConfig) -> Option<Finding> {
         );
         settings.push("cleanup.policy=compact".to_owned());
         settings.push("retention.ms=-1".to_owned());
+    }
+    if planned.role == Role::States
+        && let Some(retention) = there.retention
+    {
+        let kept = summary::duration(retention);
+        reasons.push(format!(
+            "it forgets after {kept} what became of dead letters, and those would be redriven again"
+        ));
+        settings.push("retention.ms=-1".to_owned());
+    }
+    if planned.role == Role::States && !there.compacted {
+        reasons.push("it is not compacted, and grows with every redrive".to_owned());
+        settings.push("cleanup.policy=compact".to_owned());
     }
     if there.message_bytes_max < wanted.message_bytes_max {
         let (is, due) = (there.message_bytes_max, wanted.message_bytes_max);

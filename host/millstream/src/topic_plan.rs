@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use millstream_core::log::{Log, TopicSpec};
 use millstream_core::message::Topic;
+use millstream_core::names::STATES_SUFFIX;
 use millstream_core::{companions, deploy};
 use serde::Serialize;
 
@@ -50,12 +51,14 @@ pub enum Role {
     Marks,
     /// Which version of its plugin it runs; without it the file of the configuration.
     Control,
+    /// What became of its dead letters.
+    States,
 }
 
 impl Role {
     /// Whether it is a topic that the host keeps for itself, beside a source or for its group.
     pub fn is_companion(self) -> bool {
-        matches!(self, Self::DeadLetters | Self::Tier | Self::Marks | Self::Control)
+        matches!(self, Self::DeadLetters | Self::Tier | Self::Marks | Self::States | Self::Control)
     }
 }
 
@@ -155,9 +158,14 @@ fn all_companions(
                 let of = |source| pipeline.dead_letter.topic.topic(source, &pipeline.group, None);
                 pipeline.topics.iter().any(|source| of(source) == *name)
             };
+            let is_states = |name: &Topic| {
+                name.strip_suffix(STATES_SUFFIX)
+                    .is_some_and(|letters| is_dead_letters(&letters.into()))
+            };
             for spec in companions::wanted(pipeline, &sources) {
                 let role = match () {
                     () if is_dead_letters(&spec.name) => Role::DeadLetters,
+                    () if is_states(&spec.name) => Role::States,
                     () if spec.compacted => Role::Marks,
                     () => Role::Tier,
                 };

@@ -287,6 +287,8 @@ fn draw_spec(draw: &mut Draw, sources: &[TopicSpec]) -> PipelineSpec {
             topic: template("{topic}.dlq", false),
             retention: None,
             after_host_crashes: None,
+            park_after: None,
+            mask: millstream_core::dead_letter::Mask::default(),
         },
         idempotency: draw_idempotency(draw),
         commit_interval: millis(draw, 1, 800),

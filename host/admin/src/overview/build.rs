@@ -7,20 +7,30 @@ use std::time::Duration;
 use millstream_core::message::EpochMs;
 use millstream_core::names::delay_text;
 use millstream_core::pipeline_spec::{Delivery, Ordering, PipelineSpec};
+use millstream_core::plugin::PluginIdentity;
+use millstream_core::plugin_slot::PluginSlot;
 use millstream_core::status::{PartitionReport, PipelineStatus};
 
 use super::totals::{OfTopic, PipelineTotals, grown};
 use super::*;
 
 /// A pipeline the server tells of.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ServedPipeline {
     /// What it is.
     pub spec: PipelineSpec,
     /// How it fares.
     pub status: Arc<PipelineStatus>,
+    /// Which version of its plugin it uses.
+    pub slot: Arc<PluginSlot>,
     /// How long an attempt may take.
     pub time_limit: Duration,
+}
+
+impl std::fmt::Debug for ServedPipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServedPipeline").field("name", &self.spec.name).finish_non_exhaustive()
+    }
 }
 
 /// Two samples of a pipeline's numbers.
@@ -119,7 +129,11 @@ pub(super) fn pipeline(
     };
     let times = span.then.map(|then| totals.handling.since(&then.handling)).unwrap_or_default();
     let mean = (times.count > 0.0).then(|| times.sum / times.count);
-    let (name, version, digest) = totals.plugin.clone().unwrap_or_default();
+    let identity = served.slot.identity();
+    let text = |of: fn(&PluginIdentity) -> &String| {
+        identity.as_deref().map(of).cloned().unwrap_or_default()
+    };
+    let (name, version, digest) = (text(|p| &p.name), text(|p| &p.version), text(|p| &p.digest));
     let mut failures = status.failures(now);
     failures.truncate(FAILURES_SHOWN);
     PipelineView {

@@ -53,8 +53,6 @@ pub(super) struct PipelineTotals {
     pub(super) guest_memory: f64,
     /// 0 after it stopped.
     pub(super) up: Option<f64>,
-    /// Name, version and digest of the plugin.
-    pub(super) plugin: Option<(String, String, String)>,
 }
 
 /// A histogram: its buckets by upper bound, not cumulative, and the sum.
@@ -125,9 +123,6 @@ impl PipelineTotals {
             "millstream_in_flight_bytes" => self.in_flight_bytes = gauge(),
             "millstream_guest_memory_bytes" => self.guest_memory = gauge(),
             "millstream_pipeline_up" => self.up = Some(gauge()),
-            "millstream_plugin_info" if gauge() > 0.0 => {
-                self.plugin = Some((text("name"), text("version"), text("digest")));
-            }
             _ => {}
         }
     }

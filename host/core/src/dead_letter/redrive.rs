@@ -1,42 +1,61 @@
-//! Redrive: dead letters back to where the pipeline takes them up again. The order of its steps and
-//! what a crash between them means stand in the header of `dead_letter`.
+//! Redrive: dead letters back to where they are taken up again. What it promises stands in the header of
+//! `dead_letter`, how a batch is written in that of `run`.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
-use super::{
-    Content, DeadLetterError, DeadLetters, Filter, Place, Scan, log_error, redriven_marker,
-};
-use crate::headers::{self, CompanionHeaders, Redrive};
-use crate::log::{RecordError, TopicSpec};
-use crate::message::{EpochMs, Message, Offset, Record, Topic};
-use crate::names::{REDRIVE_DELAY, delay_text};
+use super::filter::States as FilterStates;
+use super::letter::Letter;
+use super::run::{Asked, Run, removals};
+use super::scan::Scan;
+use super::state_record::{self, Change, Owner, State};
+use super::states::States;
+use super::target::{Target, Targets};
+use super::trail::Trail;
+use super::{DeadLetterError, DeadLetters, Filter, Place};
+use crate::headers::{self, Redrive};
+use crate::log::RecordError;
+use crate::message::{EpochMs, Offset, Record};
+use crate::names::REDRIVE_DELAY;
 
-/// Letters the log refused, named in the report one by one up to this many.
-const REFUSED_NAMED_MAX: usize = 100;
+/// Letters that are not sent, named in the report one by one up to this many.
+const NAMED_MAX: usize = 100;
+/// Letters that go in one batch at most.
+const SENT_AT_ONCE_MAX: usize = 1_000;
+/// Records of states of letters that are gone, removed with one batch.
+const REMOVED_AT_ONCE_MAX: usize = 1_000;
 
-/// Which letters to put back, and how it is called.
+/// Which letters to put back, how, and how it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedriveRequest {
-    /// Which letters.
+    /// Which letters: open ones, or with [`FilterStates::Only`] parked ones.
     pub filter: Filter,
+    /// Where to; `None` is the pipeline's redrive tier, and for a topic that is no pipeline's the source.
+    pub to: Option<Target>,
     /// At most so many; `None` is all there are when it begins.
     pub limit: Option<u64>,
-    /// Names this redrive, in `millstream-redrive-id`.
+    /// At most so many a second.
+    pub per_second: Option<NonZeroU32>,
+    /// Names this redrive, in `millstream-redrive-id`; nothing else has this name.
     pub id: String,
     /// The time now, for `millstream-redrive-at`.
     pub at: EpochMs,
+    /// Who asks for it.
+    pub owner: Owner,
     /// Only count; write nothing.
     pub dry_run: bool,
 }
 
-/// How far a redrive is.
+/// How far a redrive or purge is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Offsets read, over all partitions so far.
+    /// Offsets read, over all partitions.
     pub read: u64,
-    /// Offsets to read in the partitions seen so far.
+    /// Offsets to read.
     pub total: u64,
     /// Letters put back.
     pub redriven: u64,
@@ -45,278 +64,345 @@ pub struct Progress {
 /// What a redrive did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RedriveReport {
+    /// Names it.
+    pub id: String,
+    /// Letters that it had put back before it was killed, if it was, and this goes on with it.
+    pub resumed_after: Option<u64>,
     /// Letters put back.
     pub redriven: u64,
-    /// How many went to which tier.
-    pub tiers: BTreeMap<String, u64>,
-    /// Letters that the filter or the limit left, as far as they were looked at.
+    /// How many went to which topic.
+    pub targets: BTreeMap<String, u64>,
+    /// Letters that the filter or the limit left, as far as they were looked at; those done before are not counted.
     pub left: u64,
-    /// Letters that are not this pipeline's to put back; `dlq list` says why.
+    /// Letters that were redriven too often and are parked now, or were before.
+    pub parked: u64,
+    /// Letters that cannot be put back there; they stay.
     pub foreign: u64,
     /// Letters that the log refused; they stay.
     pub refused: u64,
-    /// The first of them.
+    /// The first of both, with the reason.
     pub refused_letters: Vec<Refused>,
     /// Whether nothing was written.
     pub dry_run: bool,
 }
 
-/// A letter that the log refused.
+/// A letter that was not put back, though it was wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refused {
     /// `topic[partition]@offset` of the letter.
     pub position: String,
-    /// What the log said.
+    /// Why.
     pub reason: String,
 }
 
-impl DeadLetters<'_> {
+impl RedriveReport {
+    fn note(&mut self, letter: &Letter, reason: String) {
+        if self.refused_letters.len() < NAMED_MAX {
+            let position = letter.message.position();
+            self.refused_letters.push(Refused { position, reason });
+        }
+    }
+}
+
+/// Letters on their way into a batch.
+#[derive(Default)]
+struct Batch {
+    sent: Vec<(Letter, Record)>,
+    /// Those that are found to be parked now.
+    parked: Vec<Offset>,
+}
+
+/// What the batches of one redrive have in common.
+struct Sending<'a, 'b> {
+    request: &'b RedriveRequest,
+    run: Option<&'b mut Run<'a>>,
+    report: &'b mut RedriveReport,
+    change: Change,
+    /// When the next batch may go.
+    next_at: Instant,
+}
+
+impl<'a> DeadLetters<'a> {
     /// Puts letters back; see the header of the module for what it promises. `progress` is called
     /// after every batch.
     ///
     /// # Errors
-    /// `Refused` before anything is done if the templates name no tier of its own; `Log` when the log
-    /// fails: what `progress` told until then is done, the rest is still there.
+    /// `Refused` before anything is sent if it would go where it must not, or another is under way; `Log` when the log
+    /// fails: what `progress` told until then is done, and the same request goes on from there.
     pub async fn redrive(
         &self,
         request: &RedriveRequest,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<RedriveReport, DeadLetterError> {
-        self.check_tiers()?;
-        let mut report = RedriveReport { dry_run: request.dry_run, ..RedriveReport::default() };
-        let mut before = Progress { read: 0, total: 0, redriven: 0 };
-        for place in self.places(&request.filter).await? {
-            if limit_reached(request, &report) {
-                break;
-            }
-            let mut scan = Scan::open(self.log, &self.spec.group, &place.partition).await?;
-            let tier = self.tier_of(&place.source);
-            if !request.dry_run && scan.length() > 0 {
-                self.ensure_tier(&place, &tier).await?;
-            }
-            before.total += scan.length();
-            // Whether nothing was left behind so far, so that the partition's start may move.
-            let mut whole = true;
-            while !limit_reached(request, &report) {
-                let Some(batch) = scan.next(self.log).await? else { break };
-                let fates =
-                    self.put_back(request, &place, &tier, &scan, batch, &mut report).await?;
-                if !request.dry_run {
-                    self.take_away(&place, &fates, &mut whole).await?;
-                }
-                let read = before.read + scan.read();
-                progress(Progress { read, total: before.total, redriven: report.redriven });
-            }
-            before.read += scan.length();
+        let wanted = request.filter.state;
+        if !matches!(wanted, FilterStates::Open | FilterStates::Only(State::Open | State::Parked)) {
+            return Err(DeadLetterError::Refused(
+                "only open or parked letters are redriven: others were sent or given up already"
+                    .to_owned(),
+            ));
         }
-        Ok(report)
-    }
-
-    /// Appends the copies of those of a batch that are wanted, and tells what became of each message.
-    async fn put_back(
-        &self,
-        request: &RedriveRequest,
-        place: &Place,
-        tier: &Topic,
-        scan: &Scan,
-        batch: Vec<Message>,
-        report: &mut RedriveReport,
-    ) -> Result<Vec<(Offset, Fate)>, DeadLetterError> {
-        let mut fates = Vec::with_capacity(batch.len());
-        let mut records = Vec::new();
-        // Index into `fates` of each record.
-        let mut owners = Vec::new();
-        for message in batch {
-            let offset = message.offset;
-            let wanted = report.redriven + records.len() as u64;
-            let fate = match self.content(place, &message) {
-                _ if !scan.is_letter(&message) => Fate::Gone,
-                content if !request.filter.takes(&message, &content) => Fate::Left,
-                Content::Foreign { .. } => Fate::Foreign,
-                Content::Ours(_) if request.limit.is_some_and(|limit| wanted >= limit) => {
-                    Fate::Left
-                }
-                Content::Ours(found) => {
-                    owners.push(fates.len());
-                    records.push(copy(request, tier, *found, message));
-                    Fate::Redriven
-                }
-            };
-            fates.push((offset, fate));
-        }
-        if !request.dry_run && !records.is_empty() {
-            let records: Vec<&Record> = records.iter().collect();
-            let results = self.log.append(&records).await.map_err(|error| {
-                log_error(format!("putting dead letters of {} into {tier}", place.partition), error)
-            })?;
-            // A result that is missing is no acknowledgement: the letter stays.
-            let mut results = results.into_iter();
-            for owner in owners {
-                let Some((offset, fate)) = fates.get_mut(owner) else { continue };
-                match results.next() {
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => {
-                        *fate = Fate::Refused;
-                        report.note_refused(place, *offset, &error);
-                    }
-                    None => *fate = Fate::Left,
-                }
-            }
-        }
-        for (_, fate) in &fates {
-            match fate {
-                Fate::Gone | Fate::Refused => {}
-                Fate::Left => report.left += 1,
-                Fate::Foreign => report.foreign += 1,
-                Fate::Redriven => {
-                    report.redriven += 1;
-                    *report.tiers.entry(tier.to_string()).or_default() += 1;
-                }
-            }
-        }
-        Ok(fates)
-    }
-
-    /// Removes what was put back as far as nothing below stays; marks the rest of it.
-    async fn take_away(
-        &self,
-        place: &Place,
-        fates: &[(Offset, Fate)],
-        whole: &mut bool,
-    ) -> Result<(), DeadLetterError> {
-        let mut remove_before = None;
-        let mut mark = Vec::new();
-        for (offset, fate) in fates {
-            match fate {
-                Fate::Gone | Fate::Redriven if *whole => remove_before = offset.checked_add(1),
-                Fate::Gone => {}
-                Fate::Redriven => mark.push(*offset),
-                Fate::Left | Fate::Foreign | Fate::Refused => *whole = false,
-            }
-        }
-        let partition = &place.partition;
-        if let Some(before) = remove_before {
-            self.log.delete_before(partition, before).await.map_err(|error| {
-                let doing = format!("removing what was redriven from {partition} below {before}");
-                log_error(doing, error)
-            })?;
-        }
-        if !mark.is_empty() {
-            let doing = || format!("marking what was redriven in {partition}");
-            let records = redriven_marker::records(partition, &self.spec.group, &mark);
-            let records: Vec<&Record> = records.iter().collect();
-            let results =
-                self.log.append(&records).await.map_err(|error| log_error(doing(), error))?;
-            if let Some(error) = results.into_iter().find_map(Result::err) {
-                return Err(DeadLetterError::Refused(format!(
-                    "{}: {error}; {} letters from offset {} on were put back and would be again: let the topic take records, or redrive without a filter",
-                    doing(),
-                    mark.len(),
-                    mark.first().copied().unwrap_or_default(),
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// The host makes the tier when the pipeline first runs; a log that was filled by other means may
-    /// lack it.
-    async fn ensure_tier(&self, place: &Place, tier: &Topic) -> Result<(), DeadLetterError> {
-        let failed = |error| log_error(format!("creating the redrive tier {tier}"), error);
-        let topics = self.log.topics().await.map_err(failed)?;
-        let letters = topics.iter().find(|topic| topic.name == place.partition.topic);
-        let Some(letters) = letters else { return Ok(()) };
-        let enough =
-            |topic: &&TopicSpec| topic.name == *tier && topic.partitions >= letters.partitions;
-        if topics.iter().any(|topic| enough(&topic)) {
-            return Ok(());
-        }
-        let spec = TopicSpec {
-            name: tier.clone(),
-            partitions: letters.partitions,
-            // A retry must not vanish before it is handled.
-            retention: None,
-            retention_bytes: None,
-            message_bytes_max: letters.message_bytes_max,
-            append_time: true,
-            compacted: false,
-            replication: letters.replication,
+        let default = match self.spec() {
+            Some(_) => Target::Tier(REDRIVE_DELAY),
+            None => Target::Source,
         };
-        self.log.create_topic(spec).await.map_err(failed)
+        let target = request.to.clone().unwrap_or(default);
+        let asked = serde_json::json!({
+            "redrive": request.filter.describe(),
+            "to": target.describe(),
+            "limit": request.limit,
+        });
+        let asked = asked.to_string();
+        let mut topics = self.topics().await?;
+        let places = self.places(&request.filter, &topics)?;
+        let redrive = |id: &str| Redrive { count: 0, id: id.to_owned(), at: request.at };
+        let targets = Targets::check(self, target.clone(), &topics, &places, redrive(&request.id))?;
+        if !request.dry_run {
+            self.make_topics(&targets, &places, &topics).await?;
+            topics = self.topics().await?;
+        }
+        let mut report = RedriveReport { dry_run: request.dry_run, ..RedriveReport::default() };
+        let mut runs = match request.dry_run {
+            true => Vec::new(),
+            false => self.begin_runs(&places, &topics, request.into_asked(&asked)).await?,
+        };
+        // One that was killed goes on under its own name, in all of its topics.
+        let resumed = runs.iter().find(|run| run.resumed.is_some());
+        let id = resumed.map_or(&*request.id, |run| run.id()).to_owned();
+        if resumed.is_some() {
+            let of_it = runs.iter().filter(|run| run.id() == id);
+            report.resumed_after = Some(of_it.map(|run| run.letters()).sum());
+        }
+        report.id.clone_from(&id);
+        let targets = Targets::check(self, target.clone(), &topics, &places, redrive(&id))?;
+        let to = target.describe();
+        let trail = match request.dry_run {
+            true => None,
+            false => {
+                let begun = (&*id, "redrive", Some(&*to));
+                Some(Trail::begin(self, begun, &request.owner, &places, &asked).await?)
+            }
+        };
+        let mut result = self
+            .send_all(
+                (request, &targets, &target),
+                &places,
+                &topics,
+                &mut runs,
+                &mut report,
+                progress,
+            )
+            .await;
+        for run in &mut runs {
+            if result.is_ok() {
+                result = run.end().await;
+            }
+        }
+        if let Some(trail) = trail {
+            result = trail.end(report.redriven, &report, result).await;
+        }
+        result.map(|()| report)
     }
 
-    /// A copy in a source topic would be another message, one in the dead-letter topic would come
-    /// round for ever.
-    fn check_tiers(&self) -> Result<(), DeadLetterError> {
-        for source in &self.spec.topics {
-            let tier = self.tier_of(source);
-            let letters = self.spec.dead_letter.topic.topic(source, &self.spec.group, None);
-            if tier == letters || self.spec.topics.contains(&tier) {
-                return Err(DeadLetterError::Refused(format!(
-                    "pipeline {}: the redrive tier of {source} would be {tier}, which is {}: change `retry.topic`",
-                    self.spec.name,
-                    if tier == letters { "its dead-letter topic" } else { "a source topic" },
-                )));
+    async fn send_all(
+        &self,
+        (request, targets, target): (&RedriveRequest, &Targets<'_>, &Target),
+        places: &[Place],
+        topics: &[crate::log::TopicSpec],
+        runs: &mut [Run<'a>],
+        report: &mut RedriveReport,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(), DeadLetterError> {
+        let mut scans = Vec::with_capacity(places.len());
+        for place in places {
+            scans.push(Scan::open(self.log, &place.partition).await?);
+        }
+        let mut told =
+            Progress { read: 0, total: scans.iter().map(Scan::length).sum(), redriven: 0 };
+        let mut before = 0;
+        let change = Change {
+            state: State::Redriven,
+            id: report.id.clone(),
+            at: request.at,
+            by: request.owner.name.clone(),
+            to: Some(target.describe()),
+        };
+        let at_once = request.per_second.map_or(SENT_AT_ONCE_MAX, |rate| {
+            // Ten batches a second at most: as even as transactions of their cost allow.
+            usize::try_from(rate.get().div_ceil(10)).unwrap_or(usize::MAX).min(SENT_AT_ONCE_MAX)
+        });
+        let mut next_at = Instant::now();
+        for (place, mut scan) in places.iter().zip(scans) {
+            let index = self.run_of(place, places);
+            let mut states = States::of(&place.partition);
+            states.read(self.log, topics).await?;
+            let run = runs.get_mut(index);
+            let mut sending =
+                Sending { request, run, report: &mut *report, change: change.clone(), next_at };
+            sending.tidy(&mut states, scan.start()).await?;
+            while !sending.is_full(0) {
+                let Some(messages) = scan.next(self.log).await? else { break };
+                let mut batch = Batch::default();
+                for message in messages {
+                    let letter = self.letter(message, place, &states);
+                    sending.choose(letter, targets, place, &mut batch);
+                    if batch.sent.len() >= at_once {
+                        sending.send(&mut batch, &states).await?;
+                    }
+                }
+                sending.send(&mut batch, &states).await?;
+                if let Some(run) = &mut sending.run {
+                    run.renew().await?;
+                }
+                told.read = before + scan.read();
+                told.redriven = sending.report.redriven;
+                progress(told);
             }
+            next_at = sending.next_at;
+            before += scan.length();
         }
         Ok(())
     }
+
+    /// Topics that a log may lack which was filled by other means, or by an earlier version.
+    async fn make_topics(
+        &self,
+        targets: &Targets<'_>,
+        places: &[Place],
+        topics: &[crate::log::TopicSpec],
+    ) -> Result<(), DeadLetterError> {
+        for place in places {
+            let letters = topics.iter().find(|topic| topic.name == place.partition.topic);
+            if let Some(tier) = letters.and_then(|letters| targets.missing_tier(place, letters)) {
+                self.make(tier).await?;
+            }
+        }
+        self.make_states_topics(places, topics).await
+    }
 }
 
-fn limit_reached(request: &RedriveRequest, report: &RedriveReport) -> bool {
-    request.limit.is_some_and(|limit| report.redriven >= limit)
+impl RedriveRequest {
+    fn into_asked<'b>(&'b self, asked: &'b str) -> Asked<'b> {
+        Asked::new(&self.id, self.at, &self.owner, asked)
+    }
 }
 
-/// What became of a message of the dead-letter partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// A marker, or a letter that an earlier run put back.
-    Gone,
-    /// Not wanted this time.
-    Left,
-    /// Not ours to put back.
-    Foreign,
-    /// The log did not take its copy.
-    Refused,
-    /// Its copy is in the tier (or would be, in a dry run).
-    Redriven,
-}
+impl Sending<'_, '_> {
+    /// Whether the limit is reached with so many more.
+    fn is_full(&self, more: usize) -> bool {
+        let done = self.report.redriven + self.report.resumed_after.unwrap_or(0) + more as u64;
+        self.request.limit.is_some_and(|limit| done >= limit)
+    }
 
-impl RedriveReport {
-    fn note_refused(&mut self, place: &Place, offset: Offset, error: &RecordError) {
-        self.refused += 1;
-        if self.refused_letters.len() < REFUSED_NAMED_MAX {
-            let position = format!("{}@{offset}", place.partition);
-            self.refused_letters.push(Refused { position, reason: error.to_string() });
+    fn choose(&mut self, letter: Letter, targets: &Targets<'_>, place: &Place, batch: &mut Batch) {
+        let newly_parked = letter.state == State::Parked;
+        if letter.state.is_closed() {
+            return;
+        }
+        // What this very redrive sent and failed again is not sent once more when it is resumed.
+        let sent_by = headers::redrive(&letter.message.headers);
+        if sent_by.is_some_and(|redrive| redrive.id == self.change.id) {
+            self.report.left += 1;
+            return;
+        }
+        if !self.request.filter.takes(&letter) {
+            let as_open = Filter { state: FilterStates::All, ..self.request.filter.clone() };
+            if newly_parked && as_open.takes(&letter) {
+                self.report.parked += 1;
+                batch.parked.push(letter.message.offset);
+            } else {
+                self.report.left += 1;
+            }
+            return;
+        }
+        if self.is_full(batch.sent.len()) {
+            self.report.left += 1;
+            return;
+        }
+        match targets.copy(place, &letter) {
+            Ok(copy) => batch.sent.push((letter, copy)),
+            Err(reason) => {
+                self.report.foreign += 1;
+                self.report.note(&letter, reason);
+            }
         }
     }
+
+    /// Sends a batch and notes what became of its letters, all or nothing.
+    async fn send(&mut self, batch: &mut Batch, states: &States) -> Result<(), DeadLetterError> {
+        let Batch { mut sent, parked } = std::mem::take(batch);
+        let parked: Vec<Offset> = parked
+            .into_iter()
+            // Those that are noted already stay as they are.
+            .filter(|offset| states.state(*offset) == State::Open)
+            .collect();
+        if let Some(run) = &mut self.run {
+            while !sent.is_empty() || !parked.is_empty() {
+                let mut records: Vec<Record> = sent.iter().map(|(_, copy)| copy.clone()).collect();
+                let offsets: Vec<Offset> = sent.iter().map(|(l, _)| l.message.offset).collect();
+                if !offsets.is_empty() {
+                    records.push(state_record::letters(states.partition(), &offsets, &self.change));
+                }
+                if !parked.is_empty() {
+                    let change = Change { state: State::Parked, to: None, ..self.change.clone() };
+                    records.push(state_record::letters(states.partition(), &parked, &change));
+                }
+                if self.request.per_second.is_some() {
+                    pace(run, self.next_at).await?;
+                }
+                match run.append(&records, sent.len() as u64).await? {
+                    None => break,
+                    Some((index, error)) if index < sent.len() => {
+                        let (letter, _) = sent.remove(index);
+                        self.report.refused += 1;
+                        self.report.note(&letter, error.to_string());
+                    }
+                    Some((_, error)) => return Err(not_noted(states, &error)),
+                }
+            }
+        }
+        if let Some(rate) = self.request.per_second {
+            let for_these = Duration::from_secs_f64(sent.len() as f64 / f64::from(rate.get()));
+            self.next_at = self.next_at.max(Instant::now()) + for_these;
+        }
+        self.report.redriven += sent.len() as u64;
+        for (_, copy) in &sent {
+            *self.report.targets.entry(copy.topic.to_string()).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// Removes the states of letters that are gone.
+    async fn tidy(&mut self, states: &mut States, start: Offset) -> Result<(), DeadLetterError> {
+        let Some(run) = &mut self.run else { return Ok(()) };
+        tidy(run, states, start).await
+    }
 }
 
-/// The message as it was, never tried since this redrive.
-fn copy(
-    request: &RedriveRequest,
-    tier: &Topic,
-    found: CompanionHeaders,
-    letter: Message,
-) -> Record {
-    let count = found.redrive_count().saturating_add(1);
-    let found = CompanionHeaders {
-        attempt: 0,
-        tier: Some(delay_text(REDRIVE_DELAY).into()),
-        first_failed: None,
-        last_failed: None,
-        error: None,
-        plugin: None,
-        redrive: Some(Redrive { count, id: request.id.clone(), at: request.at }),
-        ..found
-    };
-    Record {
-        topic: tier.clone(),
-        partition: Some(letter.partition),
-        // The tier has append time; the message's own time is in its headers.
-        timestamp: None,
-        key: letter.key,
-        value: letter.value,
-        headers: headers::encode(&found, &letter.headers),
+/// Waits for the time of the next batch, and shows meanwhile that the run lives.
+async fn pace(run: &mut Run<'_>, next_at: Instant) -> Result<(), DeadLetterError> {
+    while let Some(left) = next_at.checked_duration_since(Instant::now()).filter(|l| !l.is_zero()) {
+        tokio::time::sleep(left.min(Duration::from_secs(1))).await;
+        run.renew().await?;
     }
+    Ok(())
+}
+
+/// Removes the states of letters that are gone, a part of them at a time.
+pub(super) async fn tidy(
+    run: &mut Run<'_>,
+    states: &mut States,
+    start: Offset,
+) -> Result<(), DeadLetterError> {
+    let keys = states.forget_below(start, REMOVED_AT_ONCE_MAX);
+    if keys.is_empty() {
+        return Ok(());
+    }
+    run.must_be_written(&removals(states.partition(), keys), 0).await
+}
+
+pub(super) fn not_noted(states: &States, error: &RecordError) -> DeadLetterError {
+    DeadLetterError::Refused(format!(
+        "what became of dead letters cannot be noted in {}: {error}: let the topic take records; nothing was sent",
+        states.partition()
+    ))
 }

@@ -6,144 +6,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::*;
-use crate::headers::ErrorHeaders;
+use crate::audit::Outcome;
+use crate::headers::{self, CompanionHeaders, ErrorHeaders};
 use crate::log::{
-    Appended, Batch, Commit, Consumer, Ends, RecordError, Room, Subscription, TopicSpec,
+    Appended, Batch, Commit, Consumer, Ends, RecordError, Room, Subscription, TransactError, Writer,
 };
 use crate::message::{Header, Record};
 use crate::names::Template;
 use crate::pipeline_spec::*;
 use crate::plugin::PluginIdentity;
 
-/// A log in memory that can refuse what the next calls ask for.
-#[derive(Default)]
-struct Shelf {
-    topics: Mutex<Vec<TopicSpec>>,
-    partitions: Mutex<BTreeMap<Partition, (Offset, Vec<Message>)>>,
-    delete_fails: Mutex<bool>,
-    refused_value: Mutex<Option<Bytes>>,
-}
+mod others;
+mod shelf;
+mod twice;
 
-impl Shelf {
-    fn with(topics: &[&str]) -> Self {
-        let shelf = Self::default();
-        for name in topics {
-            shelf.topics.lock().unwrap().push(topic_spec(name));
-        }
-        shelf
-    }
-
-    fn put(&self, record: Record) -> Appended {
-        let number = record.partition.unwrap_or(0);
-        let partition = Partition::new(record.topic, number);
-        let mut partitions = self.partitions.lock().unwrap();
-        let (start, messages) = partitions.entry(partition.clone()).or_default();
-        let offset = messages.last().map_or(*start, |m| m.offset + 1);
-        messages.push(Message {
-            topic: partition.topic,
-            partition: number,
-            offset,
-            timestamp: 50_000 + offset as i64,
-            key: record.key,
-            value: record.value,
-            headers: record.headers,
-        });
-        Appended { partition: number, offset }
-    }
-
-    fn all(&self, topic: &str, number: u32) -> Vec<Message> {
-        let partitions = self.partitions.lock().unwrap();
-        partitions.get(&Partition::new(topic, number)).map(|p| p.1.clone()).unwrap_or_default()
-    }
-
-    fn values(&self, topic: &str, number: u32) -> Vec<String> {
-        let text = |m: Message| m.value.map(|v| String::from_utf8_lossy(&v).into_owned());
-        self.all(topic, number).into_iter().filter_map(text).collect()
-    }
-}
-
-fn topic_spec(name: &str) -> TopicSpec {
-    TopicSpec {
-        name: name.into(),
-        partitions: 2,
-        retention: None,
-        retention_bytes: None,
-        message_bytes_max: 1 << 20,
-        append_time: true,
-        compacted: false,
-        replication: None,
-    }
-}
-
-#[async_trait]
-impl Log for Shelf {
-    fn cluster_id(&self) -> &str {
-        "shelf"
-    }
-    fn commit_metadata_bytes_max(&self) -> usize {
-        4096
-    }
-    async fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
-        Ok(self.topics.lock().unwrap().clone())
-    }
-    async fn create_topic(&self, spec: TopicSpec) -> Result<(), LogError> {
-        self.topics.lock().unwrap().push(spec);
-        Ok(())
-    }
-    async fn append(
-        &self,
-        records: &[&Record],
-    ) -> Result<Vec<Result<Appended, RecordError>>, LogError> {
-        let refused = self.refused_value.lock().unwrap().clone();
-        let one = |record: Record| {
-            if refused.is_some() && record.value == refused {
-                let reason = "not today".to_owned();
-                return Err(RecordError::Denied { topic: record.topic, reason });
-            }
-            Ok(self.put(record))
-        };
-        Ok(records.iter().copied().cloned().map(one).collect())
-    }
-    async fn fetch(
-        &self,
-        partition: &Partition,
-        from: Offset,
-        room: Room,
-    ) -> Result<Batch, LogError> {
-        let partitions = self.partitions.lock().unwrap();
-        let messages = partitions.get(partition).map(|p| p.1.clone()).unwrap_or_default();
-        let end = messages.last().map_or(0, |m| m.offset + 1);
-        let some: Vec<_> =
-            messages.into_iter().filter(|m| m.offset >= from).take(room.messages).collect();
-        let next = some.last().map_or(from, |m| m.offset + 1);
-        Ok(Batch { partition: partition.clone(), messages: some, next, end })
-    }
-    async fn ends(&self, wanted: &[Partition]) -> Result<Vec<Ends>, LogError> {
-        let partitions = self.partitions.lock().unwrap();
-        let ends = |partition: &Partition| {
-            let (start, messages) = partitions.get(partition).cloned().unwrap_or_default();
-            let end = messages.last().map_or(start, |m| m.offset + 1);
-            Ends { start, end, high: end }
-        };
-        Ok(wanted.iter().map(ends).collect())
-    }
-    async fn committed(&self, _: &str, _: &[Partition]) -> Result<Vec<Option<Commit>>, LogError> {
-        Ok(Vec::new())
-    }
-    async fn delete_before(&self, partition: &Partition, before: Offset) -> Result<(), LogError> {
-        if *self.delete_fails.lock().unwrap() {
-            return Err(LogError::Unavailable("disk full".to_owned()));
-        }
-        let mut partitions = self.partitions.lock().unwrap();
-        let (start, messages) = partitions.entry(partition.clone()).or_default();
-        *start = before.max(*start);
-        messages.retain(|m| m.offset >= before);
-        Ok(())
-    }
-    async fn consumer(&self, _: Subscription) -> Result<Arc<dyn Consumer>, LogError> {
-        Err(LogError::Fatal("no consumers here".to_owned()))
-    }
-}
+use shelf::Shelf;
 
 fn spec() -> PipelineSpec {
     PipelineSpec {
@@ -170,6 +47,8 @@ fn spec() -> PipelineSpec {
             topic: Template::new("{topic}.dlq", false).unwrap(),
             retention: None,
             after_host_crashes: None,
+            park_after: Some(3),
+            mask: Mask::default(),
         },
         idempotency: None,
         commit_interval: Duration::from_secs(1),
@@ -227,7 +106,7 @@ fn bury(shelf: &Shelf, topic: &str, number: u32, value: &str, found: &CompanionH
 }
 
 /// `orders.dlq[1]` holds a trap, a reject, a trap; `refunds.dlq[0]` a reject.
-fn four() -> Shelf {
+fn four() -> Arc<Shelf> {
     let shelf = Shelf::with(&["orders", "orders.dlq", "orders.retry.0s", "refunds", "refunds.dlq"]);
     bury(&shelf, "orders", 1, "a", &found("orders", 1, 10, "trap"));
     bury(&shelf, "orders", 1, "b", &found("orders", 1, 11, "reject"));
@@ -236,56 +115,129 @@ fn four() -> Shelf {
     shelf
 }
 
-fn request(filter: Filter) -> RedriveRequest {
-    RedriveRequest { filter, limit: None, id: "run-1".to_owned(), at: 9_000, dry_run: false }
+fn owner(name: &str) -> Owner {
+    Owner { name: name.to_owned(), machine: "here".to_owned(), process: 1 }
+}
+
+fn request(id: &str, filter: Filter) -> RedriveRequest {
+    RedriveRequest {
+        filter,
+        to: None,
+        limit: None,
+        per_second: None,
+        id: id.to_owned(),
+        at: 9_000,
+        owner: owner("ada"),
+        dry_run: false,
+    }
 }
 
 fn kind(kind: &str) -> Filter {
     Filter { kind: Some(kind.to_owned()), ..Filter::default() }
 }
 
-async fn redrive(shelf: &Shelf, request: &RedriveRequest) -> RedriveReport {
-    let spec = spec();
-    DeadLetters::new(shelf, &spec).redrive(request, &mut |_| {}).await.expect("redrive")
+fn only(state: State) -> Filter {
+    Filter { state: StatesFilter::Only(state), ..Filter::default() }
 }
 
-async fn list(shelf: &Shelf) -> Listing {
+async fn try_redrive(
+    shelf: &Shelf,
+    request: &RedriveRequest,
+) -> Result<RedriveReport, DeadLetterError> {
     let spec = spec();
-    DeadLetters::new(shelf, &spec).list(&Filter::default(), 100).await.expect("list")
+    DeadLetters::new(shelf, &spec).redrive(request, &mut |_| {}).await
+}
+
+async fn redrive(shelf: &Shelf, request: &RedriveRequest) -> RedriveReport {
+    try_redrive(shelf, request).await.expect("redrive")
+}
+
+async fn list(shelf: &Shelf, filter: &Filter) -> Listing {
+    let spec = spec();
+    DeadLetters::new(shelf, &spec).list(filter, 100).await.expect("list")
+}
+
+async fn purge(shelf: &Shelf, filter: Filter) -> PurgeReport {
+    let spec = spec();
+    let request = PurgeRequest {
+        filter,
+        limit: None,
+        id: "purge-1".to_owned(),
+        at: 9_500,
+        owner: owner("eve"),
+        dry_run: false,
+    };
+    DeadLetters::new(shelf, &spec).purge(&request, &mut |_| {}).await.expect("purge")
+}
+
+fn positions(listing: &Listing) -> Vec<(String, Offset)> {
+    listing.letters.iter().map(|letter| (letter.topic.clone(), letter.offset)).collect()
 }
 
 #[tokio::test]
 async fn a_list_has_lines_up_to_its_limit_and_counts_all_in_groups() {
     let (shelf, spec) = (four(), spec());
-    let letters = DeadLetters::new(&shelf, &spec);
+    let letters = DeadLetters::new(&*shelf, &spec);
     let listing = letters.list(&Filter::default(), 2).await.expect("list");
     assert_eq!((listing.letters.len(), listing.total, listing.ungrouped), (2, 4, 0));
     let groups: Vec<_> = listing.groups.iter().map(|g| (g.kind.as_str(), g.count)).collect();
     assert_eq!(groups, [("reject", 2), ("trap", 2)]);
+    let traps = &listing.groups[1];
+    assert_eq!((traps.first, traps.last), (50_000, 50_002));
     let first = &listing.letters[0];
     assert_eq!((first.topic.as_str(), first.partition, first.offset), ("orders.dlq", 1, 0));
     let origin = first.origin.as_ref().expect("it has one");
-    assert_eq!((origin.topic.as_str(), origin.partition, origin.offset), ("orders", 1, 10));
+    assert_eq!(
+        (origin.topic.as_str(), origin.partition, origin.offset),
+        ("orders", Some(1), Some(10))
+    );
     assert_eq!((first.reason.as_str(), first.attempts, first.redrives), ("trap went wrong", 3, 0));
-    assert_eq!((first.first_failed, first.last_failed), (Some(2_000), Some(3_000)));
+    assert_eq!((first.state, first.written_by.as_str()), (State::Open, "millstream"));
+}
 
-    let one = Filter { partition: Some(1), kind: Some("reject".to_owned()), ..Filter::default() };
-    let listing = letters.list(&one, 10).await.expect("list");
-    assert_eq!(listing.letters.iter().map(|l| l.offset).collect::<Vec<_>>(), [1]);
-    let refunds = Filter { source: Some("refunds".to_owned()), ..Filter::default() };
-    assert_eq!(letters.list(&refunds, 10).await.expect("list").total, 1);
+#[tokio::test]
+async fn every_part_of_a_filter_chooses() {
+    let shelf = four();
+    bury(
+        &shelf,
+        "orders",
+        0,
+        "e",
+        &CompanionHeaders { plugin: None, ..found("orders", 0, 1, "trap") },
+    );
+    let filters = [
+        (Filter { partition: Some(1), ..kind("reject") }, 1),
+        (Filter { source: Some("refunds".to_owned()), ..Filter::default() }, 1),
+        (Filter { reason: Some("trap went".to_owned()), ..Filter::default() }, 3),
+        (Filter { plugin_version: Some("1.0.0".to_owned()), ..Filter::default() }, 4),
+        (Filter { plugin_version: Some("2.0.0".to_owned()), ..Filter::default() }, 0),
+        (Filter { key: Some(Bytes::from_static(b"key")), ..Filter::default() }, 5),
+        (Filter { key: Some(Bytes::from_static(b"ke")), ..Filter::default() }, 0),
+        (Filter { since: Some(50_001), ..Filter::default() }, 2),
+        (Filter { until: Some(50_001), ..Filter::default() }, 3),
+        (Filter { since: Some(50_001), until: Some(50_002), ..Filter::default() }, 1),
+        (only(State::Redriven), 0),
+    ];
+    for (filter, count) in filters {
+        assert_eq!(list(&shelf, &filter).await.total, count, "{filter:?}");
+    }
 }
 
 #[tokio::test]
 async fn one_letter_is_shown_whole_and_a_wrong_position_is_named() {
     let (shelf, spec) = (four(), spec());
-    let letters = DeadLetters::new(&shelf, &spec);
+    let letters = DeadLetters::new(&*shelf, &spec);
     let shown = letters.show(&Partition::new("orders.dlq", 1), 2).await.expect("it is there");
     assert_eq!(
         (shown.summary.kind.as_str(), shown.backtrace.as_deref()),
         ("trap", Some("at main"))
     );
     assert_eq!(shown.message.value.as_deref(), Some(b"c".as_slice()));
+    let AsItWas { message, context, plugin } = shown.as_it_was;
+    assert_eq!((&*message.topic, message.partition, message.offset), ("orders", 1, 12));
+    assert_eq!((message.timestamp, message.headers), (1_000, original_headers()));
+    assert_eq!((context.attempt, context.turn, context.timestamp), (3, 12, 1_000));
+    assert_eq!(plugin.expect("it is known").digest, "sha256:00");
     let beyond = letters.show(&Partition::new("orders.dlq", 1), 3).await.expect_err("none there");
     assert!(beyond.to_string().contains("orders.dlq[1]@3"), "{beyond}");
     let source = letters.show(&Partition::new("orders", 1), 0).await.expect_err("no letters");
@@ -293,15 +245,19 @@ async fn one_letter_is_shown_whole_and_a_wrong_position_is_named() {
 }
 
 #[tokio::test]
-async fn redrive_puts_everything_back_as_it_was_and_empties_the_topic() {
+async fn redrive_puts_everything_back_as_it_was_once_and_says_so() {
     let shelf = four();
-    let report = redrive(&shelf, &request(Filter::default())).await;
+    let report = redrive(&shelf, &request("run-1", Filter::default())).await;
     assert_eq!((report.redriven, report.left, report.foreign, report.refused), (4, 0, 0, 0));
-    assert_eq!(report.tiers.get("orders.retry.0s"), Some(&3));
+    assert_eq!(report.targets.get("orders.retry.0s"), Some(&3));
     assert_eq!(shelf.values("orders.retry.0s", 1), ["a", "b", "c"]);
     assert_eq!(shelf.values("refunds.retry.0s", 0), ["d"], "its tier was made on the way");
-    assert_eq!(shelf.all("orders.dlq", 1), []);
-    assert_eq!(shelf.all("refunds.dlq", 0), []);
+    assert_eq!(list(&shelf, &Filter::default()).await.total, 0);
+    let redriven = list(&shelf, &only(State::Redriven)).await;
+    assert_eq!((redriven.total, redriven.states.redriven), (4, 4));
+    let changed = redriven.letters[0].changed.as_ref().expect("it says by what");
+    assert_eq!((changed.id.as_str(), changed.by.as_str()), ("run-1", "ada"));
+    assert_eq!(changed.to.as_deref(), Some("tier:0s"));
 
     let copy = &shelf.all("orders.retry.0s", 1)[1];
     assert_eq!(copy.key.as_deref(), Some(b"key".as_slice()));
@@ -320,134 +276,80 @@ async fn redrive_puts_everything_back_as_it_was_and_empties_the_topic() {
         ..was
     };
     assert_eq!(now, expected);
+    assert_eq!(redrive(&shelf, &request("run-2", Filter::default())).await.redriven, 0);
+    assert_eq!(shelf.values("orders.retry.0s", 1), ["a", "b", "c"]);
 }
 
 #[tokio::test]
-async fn what_a_filter_redrove_above_a_letter_that_stays_is_not_redriven_again() {
+async fn a_redrive_and_a_purge_are_in_the_audit_trail_before_and_after() {
     let shelf = four();
-    let report = redrive(&shelf, &request(kind("trap"))).await;
-    assert_eq!((report.redriven, report.left), (2, 2));
-    assert_eq!(shelf.values("orders.dlq", 1), ["b", "c"], "a was removed; c lies above b");
-    let seen: Vec<_> = list(&shelf).await.letters.into_iter().map(|l| l.offset).collect();
-    assert_eq!(seen, [1, 0], "b of orders, d of refunds; c is gone for every command");
-    let spec = spec();
-    let letters = DeadLetters::new(&shelf, &spec);
-    assert!(letters.show(&Partition::new("orders.dlq", 1), 2).await.is_err());
-
-    assert_eq!(redrive(&shelf, &request(kind("trap"))).await.redriven, 0);
-    assert_eq!(redrive(&shelf, &request(Filter::default())).await.redriven, 2);
-    assert_eq!(shelf.values("orders.retry.0s", 1), ["a", "c", "b"]);
-    assert_eq!(shelf.all("orders.dlq", 1), [], "the marker goes with what it named");
-}
-
-#[tokio::test]
-async fn a_letter_that_cannot_be_removed_stays_and_its_second_copy_has_the_same_turn_and_count() {
-    let (shelf, spec) = (four(), spec());
-    *shelf.delete_fails.lock().unwrap() = true;
-    let error = DeadLetters::new(&shelf, &spec)
-        .redrive(&request(Filter::default()), &mut |_| {})
-        .await
-        .expect_err("the disk is full");
-    assert!(error.to_string().contains("orders.dlq[1]"), "{error}");
-    *shelf.delete_fails.lock().unwrap() = false;
-    redrive(&shelf, &request(Filter::default())).await;
-    let copies: Vec<_> = shelf
-        .all("orders.retry.0s", 1)
-        .iter()
-        .map(|m| headers::decode(&m.headers).expect("ours"))
-        .map(|f| (f.turn, f.redrive_count(), f.attempt))
+    redrive(&shelf, &request("run-1", kind("trap"))).await;
+    purge(&shelf, Filter::default()).await;
+    let mut lines = audit::last(&*shelf, 10).await.expect("a trail");
+    lines.reverse();
+    let said: Vec<_> = lines
+        .into_iter()
+        .map(|line| match line.content {
+            audit::Content::Entry(entry) => (entry.id, entry.by, entry.outcome, entry.text),
+            audit::Content::Unreadable { unreadable } => panic!("{unreadable}"),
+        })
         .collect();
-    assert_eq!(copies, [(10, 1, 0), (11, 1, 0), (12, 1, 0), (10, 1, 0), (11, 1, 0), (12, 1, 0)]);
+    let what = "redrive of dead letters of orders.dlq, refunds.dlq to tier:0s";
+    let given = "purge of dead letters of orders.dlq, refunds.dlq";
+    let expected = [
+        ("run-1", "ada", Outcome::Begun, what.to_owned()),
+        ("run-1", "ada", Outcome::Done, format!("{what}: 2")),
+        ("purge-1", "eve", Outcome::Begun, given.to_owned()),
+        ("purge-1", "eve", Outcome::Done, format!("{given}: 2")),
+    ]
+    .map(|(id, by, outcome, text)| (id.to_owned(), by.to_owned(), outcome, text));
+    assert_eq!(said, expected);
 }
 
 #[tokio::test]
-async fn foreign_letters_are_listed_with_a_reason_and_stay_where_they_are() {
-    let shelf = Shelf::with(&["orders.dlq", "orders.retry.0s"]);
-    let stranger = Record {
-        topic: "orders.dlq".into(),
-        partition: Some(0),
-        timestamp: None,
-        key: None,
-        value: Some(Bytes::from_static(b"stranger")),
-        headers: Vec::new(),
-    };
-    shelf.put(stranger);
-    bury(
-        &shelf,
-        "orders",
-        0,
-        "group",
-        &CompanionHeaders { origin_group: "other".into(), ..found("orders", 0, 1, "trap") },
-    );
-    bury(&shelf, "orders", 0, "topic", &found("payments", 0, 1, "trap"));
-    bury(&shelf, "orders", 0, "shelf", &found("refunds", 0, 1, "trap"));
-    bury(&shelf, "orders", 0, "number", &found("orders", 1, 1, "trap"));
-    bury(&shelf, "orders", 0, "mine", &found("orders", 0, 1, "trap"));
-    let reasons: Vec<_> = list(&shelf).await.letters.into_iter().map(|l| l.reason).collect();
-    for (reason, part) in reasons.iter().zip([
-        "no `millstream-` headers",
-        "group other's",
-        "comes from payments",
-        "comes from refunds",
-        "comes from partition 1",
-        "trap went wrong",
-    ]) {
-        assert!(reason.contains(part), "{reason} should say: {part}");
-    }
-    let report = redrive(&shelf, &request(Filter::default())).await;
-    assert_eq!((report.redriven, report.foreign), (1, 5));
-    assert_eq!(shelf.values("orders.retry.0s", 0), ["mine"]);
-    assert_eq!(list(&shelf).await.total, 5);
-    assert_eq!(redrive(&shelf, &request(kind(FOREIGN))).await.redriven, 0);
-}
-
-#[tokio::test]
-async fn a_marker_of_another_group_or_about_what_lies_above_it_hides_nothing() {
+async fn a_filter_redrives_some_and_leaves_the_others_open() {
     let shelf = four();
-    let partition = Partition::new("orders.dlq", 1);
-    for record in redriven_marker::records(&partition, "other", &[0, 1]) {
-        shelf.put(record);
-    }
-    for record in redriven_marker::records(&partition, "g", &[0, 500]) {
-        shelf.put(record);
-    }
-    bury(&shelf, "orders", 1, "e", &found("orders", 1, 13, "trap"));
-    let ours = list(&shelf).await.letters.into_iter().filter(|l| l.kind != FOREIGN).count();
-    assert_eq!(ours, 5);
+    let report = redrive(&shelf, &request("run-1", kind("trap"))).await;
+    assert_eq!((report.redriven, report.left), (2, 2));
+    let open = list(&shelf, &Filter::default()).await;
+    let expected = [("orders.dlq".to_owned(), 1), ("refunds.dlq".to_owned(), 0)];
+    assert_eq!(positions(&open), expected);
+    assert_eq!((open.states.open, open.states.redriven), (2, 2));
+    assert_eq!(redrive(&shelf, &request("run-2", kind("trap"))).await.redriven, 0);
+    assert_eq!(redrive(&shelf, &request("run-3", Filter::default())).await.redriven, 2);
+    assert_eq!(shelf.values("orders.retry.0s", 1), ["a", "c", "b"]);
 }
 
 #[tokio::test]
 async fn a_dry_run_and_a_limit_do_what_they_say() {
     let shelf = four();
-    let before = shelf.partitions.lock().unwrap().clone();
-    let dry = RedriveRequest { dry_run: true, ..request(Filter::default()) };
+    let before = shelf.everything();
+    let dry = RedriveRequest { dry_run: true, ..request("run-1", Filter::default()) };
     let report = redrive(&shelf, &dry).await;
     assert_eq!((report.redriven, report.dry_run), (4, true));
-    assert_eq!(*shelf.partitions.lock().unwrap(), before);
-    assert!(!shelf.topics.lock().unwrap().iter().any(|t| &*t.name == "refunds.retry.0s"));
+    assert_eq!(shelf.everything(), before, "nothing was written, and no topic made");
 
-    let report =
-        redrive(&shelf, &RedriveRequest { limit: Some(2), ..request(Filter::default()) }).await;
-    assert_eq!(report.redriven, 2);
-    assert_eq!(shelf.values("orders.dlq", 1), ["c"]);
+    let limited = RedriveRequest { limit: Some(2), ..request("run-1", Filter::default()) };
+    assert_eq!(redrive(&shelf, &limited).await.redriven, 2);
+    assert_eq!(list(&shelf, &Filter::default()).await.total, 2);
 }
 
 #[tokio::test]
 async fn a_letter_whose_copy_is_refused_stays_and_is_named() {
     let shelf = four();
     *shelf.refused_value.lock().unwrap() = Some(Bytes::from_static(b"b"));
-    let report = redrive(&shelf, &request(Filter::default())).await;
+    let report = redrive(&shelf, &request("run-1", Filter::default())).await;
     assert_eq!((report.redriven, report.refused), (3, 1));
     assert_eq!(report.refused_letters[0].position, "orders.dlq[1]@1");
     assert!(report.refused_letters[0].reason.contains("not today"));
     *shelf.refused_value.lock().unwrap() = None;
-    assert_eq!(redrive(&shelf, &request(Filter::default())).await.redriven, 1);
+    assert_eq!(redrive(&shelf, &request("run-2", Filter::default())).await.redriven, 1);
     assert_eq!(shelf.values("orders.retry.0s", 1), ["a", "c", "b"]);
 }
 
 #[tokio::test]
 async fn many_letters_go_in_batches_with_progress_up_to_all_of_them() {
-    let shelf = Shelf::with(&["orders.dlq", "orders.retry.0s"]);
+    let shelf = Shelf::with(&["orders", "orders.dlq", "orders.retry.0s"]);
     let count = BATCH_MESSAGES_MAX as u64 * 2 + 7;
     for offset in 0..count {
         let kind = if offset % 3 == 0 { "reject" } else { "trap" };
@@ -455,28 +357,110 @@ async fn many_letters_go_in_batches_with_progress_up_to_all_of_them() {
     }
     let spec = spec();
     let mut told = Vec::new();
-    let report = DeadLetters::new(&shelf, &spec)
-        .redrive(&request(kind("trap")), &mut |progress| told.push(progress))
+    let report = DeadLetters::new(&*shelf, &spec)
+        .redrive(&request("run-1", kind("trap")), &mut |progress| told.push(progress))
         .await
         .expect("redrive");
     let rejects = count.div_ceil(3);
     assert_eq!((report.redriven, report.left), (count - rejects, rejects));
     assert_eq!(told.len(), 3);
     assert_eq!(told.last().map(|p| (p.read, p.total)), Some((count, count)));
-    assert_eq!(list(&shelf).await.total, rejects, "many ranges, over several markers");
-    assert_eq!(redrive(&shelf, &request(Filter::default())).await.redriven, rejects);
-    assert_eq!(shelf.all("orders.dlq", 0), []);
+    assert_eq!(list(&shelf, &Filter::default()).await.total, rejects);
+    assert_eq!(redrive(&shelf, &request("run-2", Filter::default())).await.redriven, rejects);
     assert_eq!(shelf.all("orders.retry.0s", 0).len() as u64, count);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_rate_is_kept_over_batches() {
+    let shelf = Shelf::with(&["orders", "orders.dlq", "orders.retry.0s"]);
+    for offset in 0..50 {
+        bury(&shelf, "orders", 0, &offset.to_string(), &found("orders", 0, offset, "trap"));
+    }
+    let begin = tokio::time::Instant::now();
+    let rated =
+        RedriveRequest { per_second: "10".parse().ok(), ..request("run-1", Filter::default()) };
+    assert_eq!(redrive(&shelf, &rated).await.redriven, 50);
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_secs(4) && took <= Duration::from_secs(6), "{took:?}");
+}
+
 #[tokio::test]
-async fn templates_that_would_bring_letters_round_in_a_circle_are_refused() {
-    let (shelf, mut spec) = (four(), spec());
-    spec.topics.push("orders.retry.0s".into());
-    let error = DeadLetters::new(&shelf, &spec)
-        .redrive(&request(Filter::default()), &mut |_| {})
-        .await
-        .expect_err("a source topic");
-    assert!(error.to_string().contains("orders.retry.0s, which is a source topic"), "{error}");
-    assert_eq!(shelf.values("orders.dlq", 1).len(), 3);
+async fn a_letter_that_was_redriven_too_often_is_parked_and_goes_only_if_asked_for() {
+    let shelf = Shelf::with(&["orders", "orders.dlq", "orders.retry.0s"]);
+    bury(&shelf, "orders", 0, "again", &found("orders", 0, 1, "trap"));
+    for round in 1..=3 {
+        let id = format!("run-{round}");
+        assert_eq!(redrive(&shelf, &request(&id, Filter::default())).await.redriven, 1, "{id}");
+        // It fails again: the host writes a new letter with what the copy says of itself.
+        let copy = shelf.all("orders.retry.0s", 0).pop().expect("it was sent");
+        let again = headers::decode(&copy.headers).expect("ours");
+        let again = CompanionHeaders { error: found("orders", 0, 1, "trap").error, ..again };
+        bury(&shelf, "orders", 0, "again", &again);
+    }
+    let listed = list(&shelf, &Filter::default()).await;
+    assert_eq!((listed.total, listed.states.parked), (0, 1), "{listed:?}");
+    let report = redrive(&shelf, &request("run-4", Filter::default())).await;
+    assert_eq!((report.redriven, report.parked), (0, 1));
+    let parked = list(&shelf, &only(State::Parked)).await;
+    assert_eq!(parked.letters[0].redrives, 3);
+    let report = redrive(&shelf, &request("run-5", only(State::Parked))).await;
+    assert_eq!(report.redriven, 1);
+    assert_eq!(list(&shelf, &only(State::Parked)).await.total, 0);
+}
+
+#[tokio::test]
+async fn a_stranger_cannot_park_a_letter_by_a_count_in_its_headers() {
+    let shelf = Shelf::with(&["orders", "orders.dlq", "orders.retry.0s"]);
+    let redrive = Some(headers::Redrive { count: u32::MAX, id: "mine".to_owned(), at: 0 });
+    let claims = CompanionHeaders { redrive, ..found("orders", 0, 1, "trap") };
+    bury(&shelf, "orders", 0, "a", &claims);
+    let listed = list(&shelf, &Filter::default()).await;
+    assert_eq!((listed.total, listed.letters[0].redrives), (1, 0));
+    assert_eq!(self::redrive(&shelf, &request("run-1", Filter::default())).await.redriven, 1);
+    let copy = shelf.all("orders.retry.0s", 0).pop().expect("it was sent");
+    assert_eq!(headers::decode(&copy.headers).expect("ours").redrive_count(), 1);
+}
+
+#[tokio::test]
+async fn a_purge_marks_and_removes_what_has_nothing_to_be_done_below_it() {
+    let shelf = four();
+    redrive(&shelf, &request("run-1", Filter { partition: Some(1), ..kind("trap") })).await;
+    // a and c are redriven, b is open: with d purged, only refunds is empty.
+    let report =
+        purge(&shelf, Filter { source: Some("refunds".to_owned()), ..Filter::default() }).await;
+    assert_eq!((report.purged, report.removed), (1, 1));
+    assert_eq!(shelf.all("refunds.dlq", 0), []);
+    let report = purge(&shelf, only(State::Redriven)).await;
+    assert_eq!(
+        (report.purged, report.removed),
+        (2, 1),
+        "a is removed; c lies behind b, which is open"
+    );
+    assert_eq!(shelf.values("orders.dlq", 1), ["b", "c"]);
+    let report = purge(&shelf, Filter::default()).await;
+    assert_eq!((report.purged, report.removed), (1, 2));
+    assert_eq!(shelf.all("orders.dlq", 1), []);
+    assert_eq!(
+        list(&shelf, &Filter { state: StatesFilter::All, ..Filter::default() }).await.total,
+        0
+    );
+
+    // States of letters that are gone go with the next change.
+    bury(&shelf, "orders", 1, "e", &found("orders", 1, 13, "trap"));
+    redrive(&shelf, &request("run-2", Filter::default())).await;
+    let states = shelf.all("orders.dlq.states", 1);
+    let removed = states.iter().filter(|message| message.value.is_none()).count();
+    assert_eq!(removed, 3, "those of run-1 and of both purges");
+    assert_eq!(shelf.values("orders.retry.0s", 1), ["a", "c", "e"]);
+}
+
+#[tokio::test]
+async fn only_open_and_parked_letters_are_redriven() {
+    let shelf = four();
+    purge(&shelf, kind("trap")).await;
+    assert_eq!(redrive(&shelf, &request("run-1", Filter::default())).await.redriven, 2);
+    for state in [State::Redriven, State::Purged] {
+        let error = try_redrive(&shelf, &request("run-2", only(state))).await.expect_err("done");
+        assert!(error.to_string().contains("only open or parked"), "{error}");
+    }
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 /// What stands at the end of a text that was cut.
-const CUT_MARK: &str = "… [cut]";
+pub const CUT_MARK: &str = "… [cut]";
 /// What stands before a key that is not text.
 const BASE64_PREFIX: &str = "base64:";
 

@@ -1,6 +1,5 @@
 //! Lag and status of a partition: what it shows of itself, and whether it is caught up.
 
-use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::hot_keys::HotKey;
-use crate::log::Ends;
+use crate::intake::Looked;
 use crate::message::{Offset, Partition};
 
 use super::PartitionTask;
@@ -74,7 +73,8 @@ impl PartitionTask {
     }
 
     /// Sets the lag metrics by the ends of the log.
-    pub(super) fn on_ends(&mut self, look: u64, ends: &BTreeMap<Partition, Ends>) {
+    pub(super) fn on_ends(&mut self, look: u64, looked: &Looked) {
+        let ends = &looked.ends;
         let now = self.now();
         self.refresh_commit();
         let Some(source) = ends.get(&self.partition) else { return };
@@ -103,7 +103,8 @@ impl PartitionTask {
         let dead = spec.dead_letter.topic.topic(&self.partition.topic, &spec.group, None);
         let dead = Partition { topic: dead, number: self.partition.number };
         if let Some(dead_ends) = ends.get(&dead) {
-            let depth = dead_ends.end.saturating_sub(dead_ends.start);
+            let closed = looked.closed_letters.get(&dead).copied().unwrap_or_default();
+            let depth = dead_ends.end.saturating_sub(dead_ends.start).saturating_sub(closed);
             self.metrics.dead_letter_depth(&dead.topic, depth);
         }
         let drains_in = self.pace.drains_in(Instant::now(), self.committed, lag);

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_core::log::{AppendedAfter, Log, RecordError, Room, TopicSpec};
+use millstream_core::log::{AppendedAfter, Log, RecordError, Room, TopicSpec, TransactError};
 use millstream_core::message::{Header, Offset, Partition, Record};
 
 use super::{
@@ -20,7 +20,58 @@ pub(super) async fn check(log: &Arc<dyn Log>) -> Checked {
     append_time_is_the_logs_own(log).await?;
     it_is_told_where_messages_after_a_time_begin(log).await?;
     a_fetch_keeps_to_its_room(log).await?;
-    what_is_deleted_moves_the_start(log).await
+    what_is_deleted_moves_the_start(log).await?;
+    a_writer_appends_all_or_nothing(log).await?;
+    who_takes_a_writers_name_fences_who_had_it(log).await
+}
+
+async fn a_writer_appends_all_or_nothing(log: &Arc<dyn Log>) -> Checked {
+    let (spec, beside) = (topic(log, "writer", 2).await?, topic(log, "writer-beside", 1).await?);
+    let writer = ok("taking a name", log.writer("conformance-writer").await)?;
+    let records = [
+        record(&spec, 0, "a"),
+        record(&spec, 1, "b"),
+        record(&beside, 0, "c"),
+        record(&spec, 0, "d"),
+    ];
+    ok("appending all", writer.append_all(&records).await)?;
+    let large = "x".repeat(MESSAGE_BYTES_MAX + 1);
+    let with_an_offender = [record(&spec, 0, "e"), record(&beside, 0, &large)];
+    match writer.append_all(&with_an_offender).await {
+        Err(TransactError::Offender { index: 1, error: RecordError::TooLarge { .. } }) => {}
+        other => return Err(format!("one is too large: expected an offender at 1, saw {other:?}")),
+    }
+    let nowhere = [record(&spec, 0, "f"), record(&spec, 2, "g")];
+    match writer.append_all(&nowhere).await {
+        Err(TransactError::Offender { index: 1, error: RecordError::UnknownTopic { .. } }) => {}
+        other => {
+            return Err(format!("one has no partition: expected an offender at 1, saw {other:?}"));
+        }
+    }
+    ok("appending after offenders", writer.append_all(&[record(&spec, 0, "h")]).await)?;
+    for (topic, number, expected) in
+        [(&spec, 0, vec!["a", "d", "h"]), (&spec, 1, vec!["b"]), (&beside, 0, vec!["c"])]
+    {
+        let partition = Partition::new(topic.name.clone(), number);
+        let expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
+        expect("what a writer appended", expected, values(log, &partition).await?)?;
+    }
+    Ok(())
+}
+
+async fn who_takes_a_writers_name_fences_who_had_it(log: &Arc<dyn Log>) -> Checked {
+    let spec = topic(log, "writer-fenced", 1).await?;
+    let first = ok("taking a name", log.writer("conformance-fenced").await)?;
+    ok("the first", first.append_all(&[record(&spec, 0, "a")]).await)?;
+    let other = ok("taking another name", log.writer("conformance-other").await)?;
+    let second = ok("taking the name again", log.writer("conformance-fenced").await)?;
+    if let Ok(()) = first.append_all(&[record(&spec, 0, "late")]).await {
+        return Err("a writer whose name was taken appended all the same".to_owned());
+    }
+    ok("the second", second.append_all(&[record(&spec, 0, "b")]).await)?;
+    ok("the other", other.append_all(&[record(&spec, 0, "c")]).await)?;
+    let seen = values(log, &Partition::new(spec.name, 0)).await?;
+    expect("values", vec!["a".to_owned(), "b".to_owned(), "c".to_owned()], seen)
 }
 
 async fn a_topic_is_created_once_and_may_grow(log: &Arc<dyn Log>) -> Checked {

@@ -21,12 +21,16 @@ use crate::finding::{Code, Finding};
 
 /// Largest file of a case.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+/// The pipeline's name where a case has none.
+const PIPELINE: &str = "test";
 
 /// A case, read and checked.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// Its folder's name.
     pub name: String,
+    /// The pipeline in whose name it runs: random numbers are derived from it.
+    pub pipeline: String,
     /// What the plugin reads as settings.
     pub settings: BTreeMap<String, String>,
     /// Its messages with what is expected.
@@ -51,6 +55,8 @@ pub struct CaseLine {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CaseFile {
+    #[serde(default)]
+    pipeline: Option<String>,
     #[serde(default)]
     config: BTreeMap<String, Scalar>,
 }
@@ -81,7 +87,7 @@ impl Case {
     /// What is wrong with it, by file and line.
     pub fn read(folder: &Path) -> Result<Self, Failure> {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let settings = settings(&folder.join("case.toml"))?;
+        let (pipeline, settings) = settings(&folder.join("case.toml"))?;
         let (in_path, expect_path) = (folder.join("in.jsonl"), folder.join("expect.jsonl"));
         let (messages, expected) = (read(&in_path)?, read(&expect_path)?);
         let (messages, expected) = (lines(&messages), lines(&expected));
@@ -96,7 +102,7 @@ impl Case {
             let fix = "write one line for each message into expect.jsonl";
             return Err(Finding::new(Code::PluginCases, what, fix).into());
         }
-        let mut case = Self { name, settings, lines: Vec::with_capacity(messages.len()) };
+        let mut case = Self { name, pipeline, settings, lines: Vec::with_capacity(messages.len()) };
         for ((in_line, text), (expect_line, expected)) in messages.into_iter().zip(expected) {
             let above = case.lines.len() as u64;
             let (message, context) =
@@ -185,15 +191,17 @@ fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| failed(&error))
 }
 
-fn settings(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
+fn settings(path: &Path) -> Result<(String, BTreeMap<String, String>), Failure> {
     if !path.exists() {
-        return Ok(BTreeMap::new());
+        return Ok((PIPELINE.to_owned(), BTreeMap::new()));
     }
     let file: CaseFile = toml::from_str(&read(path)?).map_err(|error| {
-        let fix = "a case.toml has one key: `config = { name = \"value\" }`";
+        let fix =
+            "a case.toml has two keys: `config = { name = \"value\" }` and `pipeline = \"name\"`";
         let what = "the settings of a case cannot be understood";
         let finding = Finding::new(Code::PluginCases, what, fix);
         Failure::from(finding.because(error.message()).at(path.display()))
     })?;
-    Ok(file.config.into_iter().map(|(name, value)| (name, value.0)).collect())
+    let pipeline = file.pipeline.unwrap_or_else(|| PIPELINE.to_owned());
+    Ok((pipeline, file.config.into_iter().map(|(name, value)| (name, value.0)).collect()))
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use millstream_core::dead_letter::Mask;
 use millstream_core::idempotency::KeySource;
 use millstream_core::message::Topic;
 use millstream_core::names::Template;
@@ -32,6 +33,10 @@ const DELAYS_MAX: usize = 64;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Most instances if nothing is said: a large machine should not give all its memory to one plugin.
 const INSTANCES_DEFAULT_MAX: u32 = 16;
+
+/// A letter that was redriven so often is parked if nothing is said, and the most that goes.
+const PARK_AFTER: u32 = 3;
+const PARK_AFTER_MAX: u32 = 1_000;
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -354,7 +359,22 @@ fn dead_letter(
             &join(path, "after_host_crashes"),
             raw.after_host_crashes,
         ),
+        park_after: park_after(checker, &join(path, "park_after"), raw.park_after),
+        mask: Mask { values: raw.mask.unwrap_or_default(), headers: raw.mask_headers },
     }
+}
+
+fn park_after(checker: &mut Checker<'_>, path: &str, raw: Option<u32>) -> Option<u32> {
+    let count = raw.unwrap_or(PARK_AFTER);
+    if count == 0 {
+        return None;
+    }
+    let bounds = Bounds {
+        min: (1, "1"),
+        max: (PARK_AFTER_MAX, "1000"),
+        reason: "a letter that fails so often is a person's business",
+    };
+    Some(checker.count(path, raw, count, bounds))
 }
 
 fn after_host_crashes(checker: &mut Checker<'_>, path: &str, raw: Option<u32>) -> Option<u32> {

@@ -201,6 +201,13 @@ pub(crate) struct RawDeadLetter {
     pub retention: Option<String>,
     /// A message with which so many hosts died becomes a dead letter. Default 0: never.
     pub after_host_crashes: Option<u32>,
+    /// A letter that was redriven so often and failed again is parked. Default 3; 0: never.
+    pub park_after: Option<u32>,
+    /// Whether `dlq show` and the admin API's read token see size and digest instead of values. Default `false`.
+    pub mask: Option<bool>,
+    /// Headers that are masked likewise, by name. Default none.
+    #[serde(default)]
+    pub mask_headers: Vec<String>,
 }
 
 /// `idempotency`

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_core::message::Topic;
-use millstream_core::names::REDRIVE_DELAY;
+use millstream_core::names::{REDRIVE_DELAY, states_topic};
 use millstream_core::pipeline_spec::{KeepOrder, PipelineSpec};
 
 use crate::config::PipelineConfig;
@@ -35,10 +35,12 @@ pub enum CompanionKind {
     Tier(Duration),
     /// Dead letters.
     DeadLetters,
+    /// What became of dead letters.
+    States,
 }
 
 /// The companions of all sources of a pipeline: a tier for each different delay (none if retries
-/// happen in place), the tier of redriven messages, and the dead letters.
+/// happen in place), the tier of redriven messages, the dead letters and what became of them.
 pub fn companions(spec: &PipelineSpec) -> Vec<Companion> {
     let mut delays = BTreeSet::from([REDRIVE_DELAY]);
     if spec.retry.keep_order != KeepOrder::OfPartition {
@@ -52,8 +54,11 @@ pub fn companions(spec: &PipelineSpec) -> Vec<Companion> {
             all.push(Companion { topic, source: source.clone(), kind });
         }
         let topic = spec.dead_letter.topic.topic(source, &spec.group, None);
-        let kind = CompanionKind::DeadLetters;
-        all.push(Companion { topic, source: source.clone(), kind });
+        let states = states_topic(&topic);
+        for (topic, kind) in [(topic, CompanionKind::DeadLetters), (states, CompanionKind::States)]
+        {
+            all.push(Companion { topic, source: source.clone(), kind });
+        }
     }
     all
 }
@@ -110,7 +115,7 @@ fn companion_names(checker: &mut Checker<'_>, pipelines: &[PipelineConfig]) -> O
         for companion in companions(spec) {
             let key = match companion.kind {
                 CompanionKind::Tier(_) => "retry",
-                CompanionKind::DeadLetters => "dead_letter",
+                CompanionKind::DeadLetters | CompanionKind::States => "dead_letter",
             };
             let path = join(&join(&path_of(spec), key), "topic");
             let name = companion.topic.clone();

@@ -54,7 +54,7 @@ impl Accounts {
     ) -> Result<Self, Failure> {
         let source = by_id(&tools.consume("orders.created").await?)?;
         let priced = by_id(&tools.consume("orders.priced").await?)?;
-        let dead = by_id(&tools.consume("orders.created.dlq").await?)?;
+        let dead = by_id(&tools.dead("orders").await?)?;
         let sent: u64 = source.values().sum();
         let lost = (0..orders.unique())
             .map(Orders::id)
@@ -95,7 +95,7 @@ impl Accounts {
             ("sent", self.sent, "messages in orders.created"),
             ("= handled", self.handled, "orders in orders.priced"),
             ("+ duplicates dropped", self.duplicates_dropped, "sent again, not handled again"),
-            ("+ dead", self.dead, "orders left in orders.created.dlq"),
+            ("+ dead", self.dead, "orders whose dead letters are open"),
             ("dead before the redrive", self.dead_before_redrive, "orders the bug could not take"),
             ("lost", self.lost, "orders that are nowhere"),
             ("handled twice", self.handled_twice, "outputs beyond one for each order"),

@@ -28,6 +28,23 @@ pub(super) struct Tools {
 }
 
 #[derive(Deserialize)]
+struct Listing {
+    letters: Vec<Letter>,
+}
+
+#[derive(Deserialize)]
+struct Letter {
+    topic: String,
+    partition: u32,
+    offset: u64,
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    message: serde_json::Value,
+}
+
+#[derive(Deserialize)]
 struct Lag {
     due_lag: u64,
     waiting: u64,
@@ -122,9 +139,29 @@ impl Tools {
         Ok(lags.iter().map(|lag| lag.due_lag + lag.waiting).sum())
     }
 
+    /// The dead letters that nothing was done about, as lines.
+    pub(super) async fn dead(&self, pipeline: &str) -> Result<String, Failure> {
+        let limit = usize::MAX.to_string();
+        let listed = self.run(&["dlq", "list", pipeline, "--json", "--limit", &limit], "").await?;
+        let listed: Vec<Listing> = serde_json::from_str(&listed).map_err(|error| {
+            failed("`millstream dlq list --json` is not JSON".into(), error.to_string())
+        })?;
+        let mut lines = String::new();
+        for letter in listed.into_iter().flat_map(|listing| listing.letters) {
+            let position = format!("{}/{}/{}", letter.topic, letter.partition, letter.offset);
+            let shown = self.run(&["dlq", "show", &position, "--json"], "").await?;
+            let shown: Shown = serde_json::from_str(&shown).map_err(|error| {
+                failed("`millstream dlq show --json` is not JSON".into(), error.to_string())
+            })?;
+            lines.push_str(&shown.message.to_string());
+            lines.push('\n');
+        }
+        Ok(lines)
+    }
+
     /// Puts all dead letters back.
     pub(super) async fn redrive(&self, pipeline: &str) -> Result<(), Failure> {
-        self.run(&["dlq", "redrive", pipeline], "").await.map(drop)
+        self.run(&["dlq", "redrive", pipeline, "--yes"], "").await.map(drop)
     }
 }
 

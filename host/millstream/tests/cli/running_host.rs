@@ -80,7 +80,8 @@ fn every_command_works_on_the_log_of_a_running_host() {
     until(&folder, &["lag", "--json"], |ran| ran.stdout.contains("\"due_lag\": 0"));
 
     // A redriven letter is handled again, and rejected again.
-    let ran = folder.run(&["dlq", "redrive"]).done();
+    folder.run(&["dlq", "redrive"]).fails(2, "say `--yes`");
+    let ran = folder.run(&["dlq", "redrive", "--yes"]).done();
     assert!(ran.stdout.contains("1 dead letter put back"), "{ran:?}");
     until(&folder, &list, |ran| ran.stdout.contains("\"redrives\": 1"));
 

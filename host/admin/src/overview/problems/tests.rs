@@ -7,6 +7,7 @@ use millstream_core::message::Partition;
 use millstream_core::metrics::{Metrics, PartitionMetrics};
 use millstream_core::names::Template;
 use millstream_core::pipeline_spec::*;
+use millstream_core::plugin_slot::PluginSlot;
 use millstream_core::recent_failures::Failed;
 use millstream_core::status::{HeldUp, PartitionStatus, PipelineStatus};
 use prometheus::Registry;
@@ -51,6 +52,8 @@ fn spec() -> PipelineSpec {
             topic: template("{topic}.dlq", false),
             retention: None,
             after_host_crashes: None,
+            park_after: None,
+            mask: Default::default(),
         },
         idempotency: None,
         commit_interval: Duration::from_millis(250),
@@ -73,6 +76,7 @@ impl Lab {
         let served = ServedPipeline {
             spec: spec(),
             status: Arc::clone(&status),
+            slot: PluginSlot::empty(),
             time_limit: Duration::from_secs(1),
         };
         let jobs = Arc::new(Jobs::default());
