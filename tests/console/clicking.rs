@@ -49,6 +49,14 @@ fn a_dead_letter_is_found_shown_and_put_back() {
     browser.keys(&["j"]);
     browser.until_shown("2 of 12");
 
+    // Again in the plugin that runs: as it failed then, and nothing is written.
+    browser.click("dialog footer button:first-child");
+    browser.click("dialog footer .primary");
+    browser.until_shown("It fails as it did then");
+    browser.screenshot("clicked-replay");
+    browser.click("dialog footer button:first-child");
+    browser.until_shown("2 of 12");
+
     // One: a button that says what happens is enough.
     browser.click("dialog footer .primary");
     browser.until_shown("1 dead letter goes back to be handled");
@@ -72,10 +80,8 @@ fn a_dead_letter_is_found_shown_and_put_back() {
 
     browser.click(".ways a[href^='#/audit']");
     browser.until_shown("Ada (write token)");
-    browser.until_shown("12 put back");
+    browser.until_shown("redrive of dead letters of orders.created.dlq to tier:0s: 12");
     browser.screenshot("clicked-audit");
-    browser.click(".ways a[href^='#/deployments']");
-    browser.until_shown("sha256:");
     no_errors(&browser);
 
     let redriven: Vec<_> = mill.folder.consume("orders.created.retry.0s");
@@ -84,6 +90,47 @@ fn a_dead_letter_is_found_shown_and_put_back() {
     assert_eq!(letters["total"], 12, "and all were refused again: {letters}");
     let twice = |letter: &&serde_json::Value| letter["redrives"] == 2;
     assert_eq!(letters["letters"].as_array().expect("a list").iter().filter(twice).count(), 1);
+}
+
+#[test]
+fn letters_are_given_up_only_with_their_number_typed() {
+    let mill = Mill::start(RETRIES);
+    mill.produce("orders.created", (0..3).map(poison));
+    let browser = Browser::start();
+    mill.open(&browser, "#/letters");
+    browser.until_shown("3 dead letters");
+    unlock(&browser);
+    browser.click(".reasons .give-up");
+    browser.until_shown("3 dead letters are given up");
+    browser.until("document.querySelector('dialog button.danger').disabled");
+    browser.fill("dialog input[name=typed]", "3");
+    browser.screenshot("clicked-purge");
+    browser.click("dialog button.danger");
+    browser.until_shown("orders has no open dead letters");
+    let letters = mill.get("/api/v1/pipelines/orders/dead-letters");
+    assert_eq!(letters["total"], 0, "{letters}");
+    no_errors(&browser);
+}
+
+#[test]
+fn a_version_is_rolled_back_from_the_page() {
+    let mill = Mill::start("");
+    mill.folder.ok(&["deploy", "orders", "hostile.wasm", "--version", "two"], "");
+    let browser = Browser::start();
+    mill.open(&browser, "#/deployments");
+    browser.until_shown("Roll back to the file of the configuration");
+    unlock(&browser);
+    browser.screenshot("clicked-versions");
+    browser.click(".deployment header .primary");
+    browser.until("document.querySelector('dialog button.danger').disabled");
+    browser.fill("dialog input[name=typed]", "orders");
+    browser.screenshot("clicked-rollback");
+    browser.click("dialog button.danger");
+    browser.until_shown("Rolled back");
+    let versions = mill.get("/api/v1/pipelines/orders/versions");
+    assert!(versions["in_use"].is_null(), "{versions}");
+    assert_eq!(versions["changes"][0]["rollback"], true);
+    no_errors(&browser);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // One dead letter in full: why it failed, what it is, and what can be done with it.
 
 import { ask } from "./api.js";
-import { confirmRedrive, dialog, unlock } from "./dialogs.js";
+import { confirmChange, confirmReplay, dialog, unlock } from "./dialogs.js";
 import { h, icon } from "./dom.js";
 import { KINDS } from "./failures.js";
 import { change, mayWrite, now, state } from "./state.js";
@@ -44,8 +44,8 @@ function drawer(over, close) {
         h("p", { class: "reason data" }, visible(letter.reason) || "(it gave no reason)")),
       over.error ? h("p", { class: "trouble" }, icon("warning", "warn"), over.error) : null,
       h("dl", { class: "facts" },
-        fact("Came from", letter.origin ? `${letter.origin.topic}[${letter.origin.partition}]@${letter.origin.offset}` : "unknown"),
-        fact("Written", letter.origin ? time(letter.origin.timestamp, now()) : "–"),
+        fact("Came from", letter.origin ? `${letter.origin.topic}[${letter.origin.partition ?? "?"}]@${letter.origin.offset ?? "?"}` : "unknown"),
+        fact("Written", letter.origin?.timestamp ? time(letter.origin.timestamp, now()) : "–"),
         fact("First failed", letter.first_failed ? time(letter.first_failed, now()) : "–"),
         fact("Given up", time(letter.appended, now())),
         fact("Plugin", letter.plugin ? `${letter.plugin} ${letter.plugin_version ?? ""}` : "–"),
@@ -53,7 +53,12 @@ function drawer(over, close) {
       said ? content(over, said) : over.error ? null : h("div", { class: "loading", role: "status" }, "Reading the letter…")),
     h("footer", {},
       mayWrite()
-        ? h("button", { type: "button", class: "primary", disabled: letter.kind === "foreign", onclick: (e) => confirmRedrive(pipeline, { partition: letter.partition, offset: letter.offset, source: letter.origin?.topic }, e.currentTarget, over) }, icon("back"), "Put this one back…")
+        ? [
+            h("button", { type: "button", disabled: letter.kind === "foreign", onclick: () => confirmReplay(pipeline, letter, over) }, "Replay…"),
+            letter.state === "open" || letter.state === "parked"
+              ? h("button", { type: "button", class: "primary", disabled: letter.kind === "foreign", onclick: (e) => confirmChange("redrive", pipeline, { partition: letter.partition, offset: letter.offset, source: letter.origin?.topic, ...(letter.state === "parked" ? { state: "parked" } : {}) }, e.currentTarget, over) }, icon("back"), "Put this one back…")
+              : h("span", { class: "of" }, `${letter.state === "purged" ? "given up" : "put back"} by ${visible(letter.changed?.by ?? "somebody")} ${letter.changed ? time(letter.changed.at, now()) : ""}`),
+          ]
         : h("button", { type: "button", onclick: () => unlock(over) }, icon("lock"), "Enter the token to see its content and put it back")));
 }
 
