@@ -30,7 +30,7 @@ export function dialog({ kind = "", label, close }, ...content) {
     mounted: (node) => node.showModal(),
     oncancel: (e) => { e.preventDefault(); close(); },
     onclick: (e) => { if (e.target === e.currentTarget) close(); },
-  }, h("div", { class: "sheet" }, content));
+  }, h("div", { class: "sheet", tabindex: "-1", autofocus: true }, content));
 }
 
 /** Asks for the token; `back` is what is shown again then. */
@@ -130,7 +130,7 @@ function changeDialog(over, close) {
               action === "redrive"
                 ? h("p", {}, "Each is handled again by ", h("b", {}, [pipeline.plugin.name, pipeline.plugin.version].filter(Boolean).join(" ") || "the plugin in use"), " as if for the first time, with all its attempts. What fails again comes back here. Outputs that earlier attempts sent are not taken back.")
                 : h("p", {}, "They are never handled any more, and their content is removed. ", h("b", {}, "This cannot be taken back."), " ", h("code", {}, "millstream dlq export"), " keeps a copy first."),
-              typing ? h("label", {}, ["Type ", h("b", { class: "num" }, String(n)), " to confirm"], h("input", { name: "typed", inputmode: "numeric", autocomplete: "off", value: over.typed, "aria-describedby": "change-error", oninput: (e) => { over.typed = e.target.value; change(); }, mounted: (node) => node.focus() })) : null,
+              typing ? h("label", {}, h("span", {}, "Type ", h("b", { class: "num" }, String(n)), " to confirm"), h("input", { name: "typed", inputmode: "numeric", autocomplete: "off", value: over.typed, "aria-describedby": "change-error", oninput: (e) => { over.typed = e.target.value; change(); }, mounted: (node) => node.focus() })) : null,
             ]
             : h("p", {}, words.none)
           : over.error ? null : h("div", { class: "loading", role: "status" }, "Counting…"),
@@ -213,7 +213,7 @@ function rollbackDialog(over, close) {
       h("div", { class: "body" },
         h("ul", { class: "plan" }, h("li", {}, "From ", h("b", {}, `${pipeline.plugin.name} ${pipeline.plugin.version}`)), h("li", {}, "to ", h("b", {}, name))),
         h("p", {}, "All hosts of the pipeline change from one message to the next; nothing is handled by both. What was handled stays as it is, and retries that wait are made by the version that is rolled back to."),
-        h("label", {}, ["Type ", h("b", {}, pipeline.pipeline), " to confirm"], h("input", { name: "typed", autocomplete: "off", spellcheck: "false", value: over.typed, "aria-describedby": "rollback-error", oninput: (e) => { over.typed = e.target.value; change(); }, mounted: (node) => node.focus() })),
+        h("label", {}, h("span", {}, "Type ", h("b", {}, pipeline.pipeline), " to confirm"), h("input", { name: "typed", autocomplete: "off", spellcheck: "false", value: over.typed, "aria-describedby": "rollback-error", oninput: (e) => { over.typed = e.target.value; change(); }, mounted: (node) => node.focus() })),
         h("p", { id: "rollback-error", class: "error data", role: "alert" }, over.error)),
       h("footer", {}, h("button", { type: "button", onclick: close }, "Cancel"), h("button", { type: "submit", class: "danger", disabled: !may }, over.sending ? "Beginning…" : "Roll back"))));
 }

@@ -32,6 +32,8 @@ function patch(node, kid, svg) {
     if (value !== before[name] || name === "value" || name === "style") set(node, name, value, before[name]);
   }
   patchKids(node, kid.kids, svg && kid.tag !== "foreignObject");
+  // Only now are its options there.
+  if (kid.tag === "select" && node.value !== kid.props.value) node.value = kid.props.value;
 }
 
 function set(node, name, value, before) {
@@ -43,7 +45,7 @@ function set(node, name, value, before) {
     for (const [rule, to] of Object.entries(value ?? {})) {
       if (node.style.getPropertyValue(rule) !== to) node.style.setProperty(rule, to);
     }
-  } else if (name === "value") {
+  } else if (name === "value" && node.localName !== "option") {
     if (node.value !== value && (document.activeElement !== node || before === undefined)) node.value = value ?? "";
   } else if (value === undefined || value === null || value === false) {
     node.removeAttribute(name);

@@ -6,7 +6,7 @@ import { go } from "./state.js";
 import { count, digest, duration, many, rate, visible } from "./words.js";
 
 const GAP = 16;
-const BOX = 58;
+const BOX = 72;
 const NARROW = 720;
 const LISTED_MAX = 6;
 
@@ -70,12 +70,12 @@ function parts(p) {
   return { pipeline: p.pipeline, ...boxes, arrows };
 }
 
-const tierHeight = (plan) => 52 + plan.retries.tiers.length * 21;
+const tierHeight = (plan) => 62 + plan.retries.tiers.length * 21;
 
 function wide(plan, width) {
   const w = Math.max(170, Math.min(250, Math.round(width * 0.245)));
   const [left, middle, right] = [0, Math.round((width - w) / 2), width - w];
-  const pluginHeight = 104;
+  const pluginHeight = 118;
   const columns = Math.max(plan.sources.length, plan.outputs.length, 1);
   const top = Math.max(columns * (BOX + GAP) - GAP, pluginHeight);
   const placed = [];
@@ -89,7 +89,7 @@ function wide(plan, width) {
   const outputs = stack(plan.outputs, right);
   const below = top + 58;
   const retries = put(plan.retries, middle, below, tierHeight(plan));
-  const dead = put(plan.dead, right, below, 76);
+  const dead = put(plan.dead, right, below, 78);
   const arrows = [...plan.arrows];
   const across = (a, from, to, spread) => {
     const [x1, y1] = [from.x + from.w, spread ?? from.y + from.height / 2];
@@ -97,7 +97,7 @@ function wide(plan, width) {
     const mid = (x1 + x2) / 2;
     return { ...a, d: `M${x1 + 1} ${y1}C${mid} ${y1} ${mid} ${y2} ${x2 - 3} ${y2}`, lx: mid, ly: (y1 + y2) / 2 };
   };
-  const entry = (i, n) => plugin.y + plugin.height / 2 + (i - (n - 1) / 2) * Math.min(18, 60 / Math.max(n, 1));
+  const entry = (i, n) => plugin.y + plugin.height / 2 - 8 + (i - (n - 1) / 2) * Math.min(18, 60 / Math.max(n, 1));
   const done = [];
   for (const [i, s] of sources.entries()) {
     const to = { ...plugin, y: entry(i, sources.length), height: 0 };
@@ -110,10 +110,11 @@ function wide(plan, width) {
   done.push({ ...retry, d: `M${down} ${from + 1}V${to - 3}`, lx: down + 8, ly: (from + to) / 2, align: "right" });
   done.push({ label: "again", kind: retry.kind === "idle" && !(plan.retries.kind === "warn") ? "idle" : "warn", rate: retry.rate, d: `M${up} ${to - 1}V${from + 3}`, lx: up - 8, ly: (from + to) / 2, align: "left" });
   const deadArrow = arrows.shift();
-  const [x1, y1] = [plugin.x + w * 0.9, plugin.y + plugin.height];
+  const [x1, y1] = [plugin.x + w, plugin.y + plugin.height - 16];
   const [x2, y2] = [dead.x, dead.y + dead.height / 2];
-  const bend = Math.min(28, (y2 - y1) / 2);
-  done.push({ ...deadArrow, d: `M${x1} ${y1 + 1}V${y2 - bend}Q${x1} ${y2} ${x1 + bend} ${y2}H${x2 - 3}`, lx: (plugin.x + w + x2) / 2, ly: y2 });
+  const turn = x1 + Math.min(34, (x2 - x1) * 0.3);
+  const bend = 12;
+  done.push({ ...deadArrow, d: `M${x1 + 1} ${y1}H${turn - bend}Q${turn} ${y1} ${turn} ${y1 + bend}V${y2 - bend}Q${turn} ${y2} ${turn + bend} ${y2}H${x2 - 3}`, lx: turn + 10, ly: (y1 + y2) / 2 + 4, align: "right" });
   return { boxes: placed, arrows: done, height: Math.max(retries.y + retries.height, dead.y + dead.height) + 2 };
 }
 
@@ -135,7 +136,7 @@ function stacked(plan, width) {
     done.push({ ...arrows.shift(), d: last ? `M${middle} ${y + 1}V${y + 37}` : `M${middle} ${y + 1}V${y + 30}`, lx: middle + 10, ly: y + 20, align: "right" });
     y += last ? 40 : 34;
   }
-  const plugin = put(plan.plugin, 0, 104);
+  const plugin = put(plan.plugin, 0, 118);
   const bottom = y;
   const branch = (a, b, height) => {
     y += 34;
@@ -145,7 +146,7 @@ function stacked(plan, width) {
   };
   for (const o of plan.outputs) branch(arrows.shift(), o, BOX);
   branch(arrows.shift(), plan.retries, tierHeight(plan));
-  branch(arrows.shift(), plan.dead, 76);
+  branch(arrows.shift(), plan.dead, 78);
   // The line is drawn from the farthest, or the nearer ones would cover its colour.
   return { boxes: placed, arrows: done.reverse(), height: y + 2, plugin };
 }

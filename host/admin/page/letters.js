@@ -94,7 +94,7 @@ function listed(p, kind, of, chosen, said, job) {
       h("caption", { class: "unseen" }, "Dead letters; Enter opens one"),
       h("thead", {}, h("tr", {}, ["Letter", "Failed", "Reason", "Attempts", "Put back", "When"].map((name, i) => h("th", { scope: "col", class: i === 3 || i === 4 ? "n" : "" }, name)))),
       h("tbody", {}, shown.map((l, i) => h("tr", { key: `${l.topic} ${l.partition} ${l.offset}`, class: "opens", onclick: (e) => openLetter(p, shown, i, e.currentTarget.querySelector("button")) },
-        h("th", { scope: "row" }, h("button", { type: "button", class: "link name" }, `${l.partition}/${l.offset}`, h("small", {}, l.topic))),
+        h("th", { scope: "row" }, h("button", { type: "button", class: "link name" }, `${l.partition}/${l.offset}`, p.dead_letters.length > 1 ? h("small", {}, l.topic) : null)),
         h("td", { "data-name": "Failed" }, h("span", { class: `kind ${l.kind}` }, l.kind)),
         h("td", { class: "reason", "data-name": "Reason" }, h("span", { class: "data" }, visible(l.reason) || "(it gave no reason)")),
         h("td", { class: "n num", "data-name": "Attempts" }, count(l.attempts)),

@@ -78,11 +78,11 @@ function content() {
   const names = state.overview.pipelines.map((p) => p.pipeline);
   const chosen = state.view === "letters" ? chosenPipeline()?.pipeline ?? "" : state.pipeline;
   return h("main", { id: "main", tabindex: "-1", class: `view-${state.view} ${state.connection.is === "lost" ? "stale" : ""}` },
-    state.view === "overview" && names.length < 2 ? null : h("div", { class: "tools" },
-      state.view === "overview" ? h("span", { class: "space" }) : h("h1", { id: "title" }, view.title),
-      names.length > 1 ? h("label", { class: "choose" }, h("span", { class: "unseen" }, "Pipeline"),
+    h("div", { class: `tools ${state.view === "overview" ? "beside" : ""}` },
+      state.view === "overview" ? null : h("h1", { id: "title" }, view.title),
+      names.length > 1 && state.view !== "audit" ? h("label", { class: "choose" }, h("span", { class: "unseen" }, "Pipeline"),
         h("select", { value: chosen, onchange: (e) => go(state.view, e.target.value) },
-          state.view === "letters" || state.view === "audit" ? null : h("option", { value: "" }, "All pipelines"), names.map((name) => h("option", { value: name, selected: name === chosen }, name)))) : null,
+          state.view === "letters" ? null : h("option", { value: "" }, "All pipelines"), names.map((name) => h("option", { value: name }, name)))) : null,
       view.filter ? h("label", { class: "filter" }, h("span", { class: "unseen" }, "Filter"),
         h("input", { id: "filter", type: "search", placeholder: `Filter: ${view.filter}`, value: state.filter, autocomplete: "off", spellcheck: "false", oninput: (e) => change({ filter: e.target.value }) }), h("kbd", { "aria-hidden": "true" }, "/")) : null),
     names.length ? view.draw() : h("div", { class: "empty" }, h("h2", {}, "This host has no pipelines")));
@@ -112,13 +112,16 @@ function route() {
   if (moved) {
     scrollTo(0, 0);
     // The view is there with the next frame.
-    setTimeout(() => document.getElementById("main")?.focus({ preventScroll: true }));
+    setTimeout(() => {
+      document.getElementById("main")?.focus({ preventScroll: true });
+      document.querySelector(".ways [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+    });
   }
 }
 
 new ResizeObserver(() => {
   const main = document.getElementById("main");
-  const inside = main ? main.clientWidth - parseFloat(getComputedStyle(main).paddingLeft) * 2 : innerWidth;
+  const inside = main ? main.clientWidth - parseFloat(getComputedStyle(main).paddingLeft) - parseFloat(getComputedStyle(main).paddingRight) : innerWidth;
   // Within the panel's own padding.
   const padding = innerWidth < 720 ? 28 : 42;
   const next = Math.floor(inside - padding);

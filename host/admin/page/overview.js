@@ -31,7 +31,9 @@ function verdict(problems, all) {
     : warned ? (warned === 1 ? "One thing needs a look" : `${warned} things need a look`)
     : "All is well";
   const since = needs.length ? Math.min(...needs.map((p) => p.since)) : null;
+  const told = [bad && warned ? `${warned} more to look at` : null];
   const sub = [
+    ...told,
     since ? `since ${time(since, now())}, for ${lasting(now() - since)}` : null,
     `${rate(handled)} handled`,
     behind ? `${count(behind)} behind` : "nothing behind",
@@ -49,7 +51,7 @@ function problem(p, named) {
       h("p", { class: "head" }, h("span", { class: `tag ${p.severity}` }, SEVERITIES[p.severity]), named ? h("span", { class: "of" }, p.pipeline) : null,
         h("span", { class: "for num" }, `for ${lasting(now() - p.since)}`)),
       h("h2", {}, p.what),
-      p.why ? h("p", { class: "why data" }, visible(p.why)) : null,
+      p.why ? h("p", { class: "why data" }, marked(visible(p.why))) : null,
       h("p", { class: "act" }, h("b", {}, "Do "), marked(p.act))),
     see ? h("button", { type: "button", class: "see", onclick: () => go(p.view, p.pipeline) }, see, icon("next")) : null);
 }
