@@ -27,10 +27,14 @@ export function close() {
 export function dialog({ kind = "", label, close }, ...content) {
   return h("dialog", {
     key: `${kind} ${label}`, class: `over ${kind}`, "aria-label": label,
-    mounted: (node) => node.showModal(),
+    mounted: (node) => {
+      node.showModal();
+      // What is to be typed first, or else the sheet: no button should look chosen.
+      (node.querySelector("input") ?? node.firstElementChild).focus();
+    },
     oncancel: (e) => { e.preventDefault(); close(); },
     onclick: (e) => { if (e.target === e.currentTarget) close(); },
-  }, h("div", { class: "sheet", tabindex: "-1", autofocus: true }, content));
+  }, h("div", { class: "sheet", tabindex: "-1" }, content));
 }
 
 /** Asks for the token; `back` is what is shown again then. */
