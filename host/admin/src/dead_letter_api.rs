@@ -2,12 +2,11 @@
 //! writes the audit trail itself.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use millstream_core::dead_letter::{
     DeadLetterError, DeadLetters, Filter, Listing, Owner, PurgeRequest, RedriveRequest, Shown,

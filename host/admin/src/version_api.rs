@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use millstream_core::deploy::{
     Change, Control, DeployError, HostRow, Progress, RollbackRequest, Version, Who, roll_back,
 };

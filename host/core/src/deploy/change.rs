@@ -138,7 +138,8 @@ pub struct Changed {
     pub hosts: BTreeMap<String, HostState>,
 }
 
-type Tell<'a> = &'a mut (dyn for<'p> FnMut(Progress<'p>) + Send);
+/// Also `Sync`, or the future of a change could not be sent to another thread.
+type Tell<'a> = &'a mut (dyn for<'p> FnMut(Progress<'p>) + Send + Sync);
 
 /// Deploys a version: see [`crate::deploy`].
 ///
