@@ -18,6 +18,7 @@ fn a_dead_letter_is_found_shown_and_put_back() {
     mill.produce("orders.created", (0..12).map(poison));
     mill.produce("orders.created", [("k".to_owned(), json!("echo"))]);
     let browser = Browser::start();
+    browser.prefers(&[("prefers-reduced-motion", "reduce")]);
     mill.open(&browser, "");
     browser.until_shown("dead letters in the last minute");
     browser.screenshot("clicked-overview");
@@ -84,8 +85,6 @@ fn a_dead_letter_is_found_shown_and_put_back() {
     browser.screenshot("clicked-audit");
     no_errors(&browser);
 
-    let redriven: Vec<_> = mill.folder.consume("orders.created.retry.0s");
-    assert_eq!(redriven.len(), 0, "all of them were taken up again");
     let letters = mill.get("/api/v1/pipelines/orders/dead-letters");
     assert_eq!(letters["total"], 12, "and all were refused again: {letters}");
     let twice = |letter: &&serde_json::Value| letter["redrives"] == 2;

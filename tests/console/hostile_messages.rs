@@ -20,6 +20,7 @@ fn markup_in_key_value_header_and_reason_is_text() {
     let (status, said) = mill.post("/api/v1/append", &json!({ "records": records }));
     assert_eq!(status, 200, "{said}");
     let browser = Browser::start();
+    browser.prefers(&[("prefers-reduced-motion", "reduce")]);
     mill.open(&browser, "#/failures");
     browser.until_shown("<img src=x onerror");
     browser.screenshot("hostile-failures");

@@ -99,6 +99,7 @@ fn a_poison_burst_during_a_slow_dependency_is_told_with_what_to_do() {
         browser.size(1280, 900);
         browser.screenshot("incident-flow-light");
 
+        browser.script("window.scrollTo(0, 0)");
         browser.click(".problem .see");
         browser.until("document.querySelector('.failure, .rows.letters tbody tr')");
         for view in ["partitions", "failures", "letters"] {

@@ -46,7 +46,7 @@ function parts(p) {
       kind: behind && s.lag ? "warn" : perSecond(s.arriving_per_second) });
   }
   boxes.plugin = {
-    what: "Plugin", title: p.plugin.name || p.pipeline, sub: [p.plugin.version && `version ${p.plugin.version}`, many(p.plugin.instances, "instance")].filter(Boolean).join(" · "),
+    what: "Plugin", title: p.plugin.name || p.pipeline, sub: [p.plugin.version && p.plugin.version !== "unknown" && `version ${p.plugin.version}`, many(p.plugin.instances, "instance")].filter(Boolean).join(" · "),
     facts: [["median", duration(p.handling.p50_seconds)], ["p99", duration(p.handling.p99_seconds)], ["in flight", count(p.in_flight.messages)]],
     hint: p.plugin.digest ? `digest ${digest(p.plugin.digest)}` : "", view: "deployments", kind: p.stopped ? "bad" : p.ready ? "" : "warn",
   };

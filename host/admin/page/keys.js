@@ -9,6 +9,8 @@ const VIEWS = { o: "overview", p: "partitions", f: "failures", d: "letters", v: 
 const SECOND_WITHIN_MS = 1500;
 let begun = 0;
 
+const ACTS = { "?": () => help(), t: () => nextTheme(), u: () => unlock() };
+
 export const THEMES = ["auto", "light", "dark"];
 
 export function nextTheme() {
@@ -47,9 +49,11 @@ export function listen() {
         filter.focus();
         filter.select();
       }
-    } else if (e.key === "?") help();
-    else if (e.key === "t") nextTheme();
-    else if (e.key === "u") unlock();
+    } else if (ACTS[e.key]) {
+      // Or the letter would be typed into the field that gets the focus.
+      e.preventDefault();
+      ACTS[e.key]();
+    }
   });
 }
 

@@ -6,9 +6,10 @@ const [W, H] = [132, 32];
 
 /** The last half hour as a line. `label` says in words what it shows. */
 export function sparkline(points, label, kind = "") {
-  const known = points.length ? points : [0];
+  // Two points are no course yet: a line of nothing until there are more.
+  const known = points.length > 2 ? points : [0, 0];
   const most = Math.max(...known, 0);
-  const step = W / 179;
+  const step = points.length > 2 ? W / 179 : W;
   const x = (i) => (W - (known.length - 1 - i) * step).toFixed(1);
   const y = (n) => (most > 0 ? H - 2 - (n / most) * (H - 5) : H - 2).toFixed(1);
   const line = known.map((n, i) => `${i ? "L" : "M"}${x(i)} ${y(n)}`).join("");
