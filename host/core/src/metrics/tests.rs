@@ -26,6 +26,7 @@ fn everything() -> (Registry, PartitionMetrics) {
     metrics.plugin_load.with_label_values(&["orders"]).set(0.1);
     metrics.rebalances.with_label_values(&["orders", "assigned"]).inc();
     metrics.log_errors.with_label_values(&["orders", "append"]).inc();
+    metrics.plugin_swaps.with_label_values(&["orders"]).inc();
     metrics.spans_exported.with_label_values::<&str>(&[]).inc();
     metrics.spans_dropped.with_label_values(&["queue_full"]).inc();
     metrics.up.with_label_values(&["orders"]).set(1);

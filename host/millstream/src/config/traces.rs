@@ -122,8 +122,9 @@ fn url(text: &str) -> Result<String, &'static str> {
     if authority.as_str().contains('@') {
         return Err("a user and password have no place in it: use `headers`");
     }
-    if authority.host().is_empty() || (authority.port().is_some() && authority.port_u16().is_none())
-    {
+    // A port that is no number of a port is none.
+    let strange_port = authority.as_str() != authority.host() && authority.port_u16().is_none();
+    if authority.host().is_empty() || strange_port {
         return Err("it names no host and port");
     }
     if uri.query().is_some() {
