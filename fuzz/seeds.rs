@@ -12,6 +12,7 @@ use millstream_core::jsonl;
 use millstream_core::log::{Commit, TopicSpec};
 use millstream_core::message::{Header, Message, Partition};
 use millstream_core::plugin::PluginIdentity;
+use millstream_core::trace::SpanContext;
 use millstream_fuzz::{put_headers, put_part};
 
 fn main() {
@@ -40,10 +41,10 @@ fn main() {
         add(&format!("json_lines/{name}"), jsonl::write_line(&message).into_bytes());
     }
 
-    let mut marker = Vec::new();
-    let offsets = Header::new("millstream-redriven", "0-0,2-2");
-    put_headers(&mut marker, &[offsets, Header::new("millstream-origin-group", "group")]);
-    put_part(&mut letters, &marker);
+    let mut of_connect = Vec::new();
+    let topic = Header::new("__connect.errors.topic", "orders");
+    put_headers(&mut of_connect, &[topic, Header::new("__connect.errors.exception.message", "no: ")]);
+    put_part(&mut letters, &of_connect);
     add("dead_letters/all", letters);
 
     let topic = TopicSpec {
@@ -64,12 +65,13 @@ fn main() {
     add("stored/batch", keyed(&key, &value));
 
     let scope = Scope { group: "group".into(), partition: Partition::new("orders", 3) };
-    let mark = Mark { scope, key: "A-17".into(), turn: 42, expires: 1_700_000_000_000 };
+    let mark = Mark { scope: scope.into(), key: "A-17".into(), turn: 42, expires: 1_700_000_000_000 };
     let record = mark_record::encode(&mark);
     let value = record.value.unwrap_or_default();
     add("mark_record/record", keyed(&record.key.unwrap_or_default(), &value));
-    // The same without its version is an entry of the copy.
-    add("mark_record/entry", value.slice(1..).to_vec());
+    for (name, bytes) in millstream_mark_copy::fuzzing::seeds() {
+        add(&format!("mark_index/{name}"), bytes);
+    }
 
     add("idempotency_key/text", keyed(b"/order/id", br#"{"order":{"id":"A-17"}}"#));
     add("idempotency_key/number", keyed(b"/1", b"[null,18446744073709551615,1e400]"));
@@ -114,6 +116,7 @@ fn messages() -> Vec<(&'static str, Message)> {
     found.first_failed = Some(source.timestamp);
     found.last_failed = Some(source.timestamp + 5_000);
     found.idempotency_key = Some(Bytes::from_static(&[0xfe, 1]));
+    found.trace = SpanContext::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let retried =
         Message { offset: 6, headers: headers::encode(&found, &source.headers), ..source.clone() };
     found.tier = None;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::cpu_time;
+use crate::{cpu_time, memory};
 
 /// The median of some rounds, and how far apart they were.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -43,11 +43,14 @@ pub struct Took {
     pub time: Duration,
     /// Of all cores together, the storage library's own threads included.
     pub cpu: Option<Duration>,
+    /// The most memory the process had meanwhile, in MiB.
+    pub memory_mib: Option<f64>,
 }
 
 impl Stopwatch {
     /// Begins now.
     pub fn start() -> Self {
+        memory::forget_peak();
         Self { cpu: cpu_time::used(), begin: Instant::now() }
     }
 
@@ -55,7 +58,7 @@ impl Stopwatch {
     pub fn took(&self) -> Took {
         let time = self.begin.elapsed();
         let cpu = cpu_time::used().zip(self.cpu).map(|(now, then)| now.saturating_sub(then));
-        Took { time, cpu }
+        Took { time, cpu, memory_mib: memory::peak_mib() }
     }
 }
 

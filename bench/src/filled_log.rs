@@ -10,7 +10,7 @@ use millstream_core::log::{Log as _, TopicSpec};
 use millstream_core::message::{Offset, Partition, Topic};
 use millstream_log_embedded::{Durability, EmbeddedLog, EmbeddedOptions};
 
-use crate::messages::record;
+use crate::messages::{Keys, record};
 
 /// The topic that is read.
 pub(crate) const SOURCE: &str = "orders";
@@ -32,7 +32,11 @@ const FILL_MESSAGES: u64 = 1_000;
 
 /// A log in `dir` whose source has `messages` and whose output is empty, opened afresh, as a host
 /// finds it when it starts.
-pub(crate) async fn open(dir: &Path, messages: u64) -> anyhow::Result<Arc<EmbeddedLog>> {
+pub(crate) async fn open(
+    dir: &Path,
+    messages: u64,
+    keys: Keys,
+) -> anyhow::Result<Arc<EmbeddedLog>> {
     let log = EmbeddedLog::open(dir, options())?;
     for name in [SOURCE, OUTPUT] {
         let topic = TopicSpec {
@@ -51,7 +55,8 @@ pub(crate) async fn open(dir: &Path, messages: u64) -> anyhow::Result<Arc<Embedd
     let now = SystemClock.now();
     for begin in (0..messages).step_by(usize::try_from(FILL_MESSAGES)?) {
         let end = messages.min(begin + FILL_MESSAGES);
-        let records: Vec<_> = (begin..end).map(|number| record(&source, number, now)).collect();
+        let records: Vec<_> =
+            (begin..end).map(|number| record(&source, number, now, keys)).collect();
         for appended in log.append(&records.iter().collect::<Vec<_>>()).await? {
             appended?;
         }

@@ -5,5 +5,6 @@
 pub mod cpu_time;
 pub mod figures;
 pub mod guest_file;
+pub mod memory;
 pub mod messages;
 pub mod table;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::figures::{Stopwatch, Took};
 use crate::filled_log::{self, GROUP, OUTPUT, PARTITIONS, SOURCE};
+use crate::messages::Keys;
 
 /// What a loop takes at once.
 const ROOM: Room = Room { messages: 1_000, bytes: 1 << 20 };
@@ -27,7 +28,7 @@ pub(crate) const COMMIT_EVERY: Duration = Duration::from_millis(250);
 /// # Errors
 /// When the log fails, or not every message came out.
 pub(crate) async fn run(dir: &Path, messages: u64, delivery: Delivery) -> anyhow::Result<Took> {
-    let log = filled_log::open(dir, messages).await?;
+    let log = filled_log::open(dir, messages, Keys::default()).await?;
     let subscription = Subscription {
         pipeline: "bench".to_owned(),
         group: GROUP.to_owned(),

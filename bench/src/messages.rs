@@ -29,10 +29,32 @@ pub fn key(number: u64) -> Bytes {
     Bytes::from(format!("order-{:05}", number.wrapping_mul(2_654_435_761) % KEYS))
 }
 
+/// How the headers of messages follow each other, which are their idempotency keys where they have some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keys {
+    /// Each larger than the one before.
+    #[default]
+    Ascending,
+    /// In no order, as UUIDs are.
+    Random,
+}
+
 /// The header of message `number`.
-pub fn header(number: u64) -> Header {
-    let text = format!("00-{number:032x}-{number:016x}-01");
+pub fn header(number: u64, keys: Keys) -> Header {
+    let trace = match keys {
+        Keys::Ascending => u128::from(number),
+        Keys::Random => u128::from(mixed(number)) << 64 | u128::from(mixed(!number)),
+    };
+    let text = format!("00-{trace:032x}-{number:016x}-01");
     Header::new("traceparent", text.into_bytes())
+}
+
+/// Another number for each, in no order (the end of Steele's `SplitMix64`).
+fn mixed(number: u64) -> u64 {
+    let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// The number of the message with this header; `None` if it is not one of ours.
@@ -43,14 +65,14 @@ pub fn number(header: &[u8]) -> Option<u64> {
 }
 
 /// Message `number` of a topic, to be appended.
-pub fn record(topic: &Topic, number: u64, timestamp: EpochMs) -> Record {
+pub fn record(topic: &Topic, number: u64, timestamp: EpochMs, keys: Keys) -> Record {
     Record {
         topic: topic.clone(),
         partition: None,
         timestamp: Some(timestamp),
         key: Some(key(number)),
         value: Some(value(number, VALUE_BYTES)),
-        headers: vec![header(number)],
+        headers: vec![header(number, keys)],
     }
 }
 
@@ -63,7 +85,7 @@ pub fn message(topic: &Topic, number: u64, value_bytes: usize, bare: bool) -> Me
         timestamp: 1_700_000_000_000,
         key: (!bare).then(|| key(number)),
         value: Some(value(number, value_bytes)),
-        headers: if bare { Vec::new() } else { vec![header(number)] },
+        headers: if bare { Vec::new() } else { vec![header(number, Keys::default())] },
     }
 }
 
@@ -74,7 +96,9 @@ mod tests {
     #[test]
     fn a_message_is_known_by_its_header() {
         for expected in [0, 17, u64::MAX] {
-            assert_eq!(number(&header(expected).value), Some(expected));
+            for keys in [Keys::Ascending, Keys::Random] {
+                assert_eq!(number(&header(expected, keys).value), Some(expected));
+            }
         }
         for foreign in [&b"00-1"[..], b"", b"\xff-01", b"00--01"] {
             assert_eq!(number(foreign), None, "{foreign:?}");

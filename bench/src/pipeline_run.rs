@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use crate::figures::{Stopwatch, Took};
 use crate::filled_log::{self, GROUP, OUTPUT, SOURCE};
 use crate::log_loop::COMMIT_EVERY;
+use crate::messages::Keys;
 
 /// How often the end of the outputs is looked at: what the time measured may be too long by.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -42,8 +43,8 @@ pub(crate) struct PipelineSetup {
     pub(crate) ordering: Ordering,
     pub(crate) in_flight_messages: usize,
     pub(crate) instances: usize,
-    /// Whether each message has an idempotency key, all of them different.
-    pub(crate) idempotency: bool,
+    /// Whether each message's header is its idempotency key, and how those are.
+    pub(crate) idempotency: Option<Keys>,
 }
 
 /// Runs a pipeline over `messages` in a fresh log in `dir`; answers what it took from its start
@@ -52,7 +53,7 @@ pub(crate) struct PipelineSetup {
 /// # Errors
 /// When the pipeline stops or stands still, or not every message came out once and was committed.
 pub(crate) async fn run(dir: &Path, messages: u64, setup: &PipelineSetup) -> anyhow::Result<Took> {
-    let log = filled_log::open(dir, messages).await?;
+    let log = filled_log::open(dir, messages, setup.idempotency.unwrap_or_default()).await?;
     let ports = Ports {
         log: Arc::clone(&log) as _,
         plugin: PluginSlot::holding(Arc::clone(&setup.plugin)),
@@ -60,6 +61,7 @@ pub(crate) async fn run(dir: &Path, messages: u64, setup: &PipelineSetup) -> any
         clock: Arc::new(SystemClock),
         metrics: Metrics::new(&Registry::new())?,
         suspicion: SuspicionRight::default(),
+        traces: None,
     };
     let pipeline = Pipeline::new(spec(setup)?, ports);
     let (trigger, shutdown) = Shutdown::new();
@@ -139,7 +141,7 @@ fn spec(setup: &PipelineSetup) -> anyhow::Result<PipelineSpec> {
             park_after: None,
             mask: millstream_core::dead_letter::Mask::default(),
         },
-        idempotency: setup.idempotency.then(|| IdempotencySpec {
+        idempotency: setup.idempotency.map(|_| IdempotencySpec {
             key: KeySource::Header("traceparent".to_owned()),
             ttl: Duration::from_secs(7 * 24 * 3600),
             missing: MissingKey::Reject,

@@ -94,7 +94,7 @@ impl Report {
 
     fn throughput_table(&self) -> String {
         let row = |run: &Throughput| {
-            let Throughput { of_store_loop, of_log_loop, per_second, cpu_us, .. } = run;
+            let Throughput { of_store_loop, of_log_loop, per_second, cpu_us, memory_mib, .. } = run;
             let share = |share: &Option<f64>| match share {
                 None => String::new(),
                 Some(share) if run.role == Role::Pipeline => {
@@ -107,12 +107,20 @@ impl Report {
                 share(of_store_loop),
                 share(of_log_loop),
                 cpu_us.map_or_else(String::new, |cpu| format!("{cpu:.1} µs")),
+                memory_mib.map_or_else(String::new, |memory| format!("{memory:.0} MiB")),
                 format!("{:.0}", per_second.median),
                 format!("{:.0} to {:.0}", per_second.min, per_second.max),
             ]
         };
-        let heads =
-            ["run", "of the library's", "of the log's", "CPU a message", "a second", "all rounds"];
+        let heads = [
+            "run",
+            "of the library's",
+            "of the log's",
+            "CPU a message",
+            "memory at most",
+            "a second",
+            "all rounds",
+        ];
         layout(&heads, self.throughput.iter().map(row))
     }
 }

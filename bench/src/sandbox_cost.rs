@@ -152,5 +152,6 @@ async fn check(instance: &mut dyn Instance, ring: &[Message]) -> anyhow::Result<
 }
 
 fn context(message: &Message) -> AttemptContext {
-    AttemptContext { attempt: 1, turn: message.offset, timestamp: message.timestamp }
+    let (turn, timestamp) = (message.offset, message.timestamp);
+    AttemptContext { attempt: 1, turn, timestamp, trace: None }
 }

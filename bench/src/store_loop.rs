@@ -14,7 +14,7 @@ use millstream_log_embedded::EmbeddedOptions;
 
 use crate::figures::{Stopwatch, Took};
 use crate::filled_log::{PARTITIONS, SYNC_EVERY};
-use crate::messages::{VALUE_BYTES, header, key, value};
+use crate::messages::{Keys, VALUE_BYTES, header, key, value};
 
 /// Outputs that are written together with one position.
 const BATCH_MESSAGES: usize = 256;
@@ -130,7 +130,7 @@ fn item_key(partition: u64, offset: u64) -> Vec<u8> {
 
 /// A message's parts, one behind the other: as many bytes as a real encoding would have.
 fn item(number: u64) -> Vec<u8> {
-    let header = header(number);
+    let header = header(number, Keys::default());
     let parts = [
         &number.to_be_bytes()[..],
         &key(number),

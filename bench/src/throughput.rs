@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::effort::Effort;
 use crate::figures::{Rounds, Took};
+use crate::messages::Keys;
 use crate::pipeline_run::{self, PipelineSetup};
 use crate::{log_loop, store_loop};
 
@@ -60,6 +61,8 @@ pub(crate) struct Throughput {
     pub(crate) per_second: Rounds,
     /// Microseconds of all cores a message, the storage library's own threads included.
     pub(crate) cpu_us: Option<f64>,
+    /// The most memory of the process in any round, in MiB, the filled log and its readers included.
+    pub(crate) memory_mib: Option<f64>,
     /// Its share of the loop over the storage library, median to median, if that was run.
     pub(crate) of_store_loop: Option<f64>,
     /// Its share of the loop over the log that writes and commits as it does, median to median, if
@@ -87,7 +90,7 @@ pub(crate) fn runs(
             ordering,
             in_flight_messages: IN_FLIGHT_DEFAULT,
             instances: cores,
-            idempotency: false,
+            idempotency: None,
         };
         change(&mut setup);
         let order = if ordering == Ordering::Key { "key" } else { "partition" };
@@ -98,7 +101,8 @@ pub(crate) fn runs(
     let as_it_is = |_: &mut PipelineSetup| {};
     let without_sandbox = |setup: &mut PipelineSetup| setup.plugin = Arc::clone(native);
     let ten_fold = |setup: &mut PipelineSetup| setup.in_flight_messages = 10 * IN_FLIGHT_DEFAULT;
-    let keys = |setup: &mut PipelineSetup| setup.idempotency = true;
+    let keys = |setup: &mut PipelineSetup| setup.idempotency = Some(Keys::Ascending);
+    let random = |setup: &mut PipelineSetup| setup.idempotency = Some(Keys::Random);
     let (aimed, information) = (Role::Pipeline, Role::Information);
     let pipelines = [
         pipeline(AtLeastOnce, Ordering::Key, aimed, "", &as_it_is),
@@ -109,7 +113,9 @@ pub(crate) fn runs(
         pipeline(AtLeastOnce, Ordering::Key, information, ", 10,000 in flight", &ten_fold),
         pipeline(ExactlyOnce, Ordering::Key, information, ", 10,000 in flight", &ten_fold),
         pipeline(AtLeastOnce, Ordering::Key, information, ", idempotency keys", &keys),
+        pipeline(AtLeastOnce, Ordering::Key, information, ", random idempotency keys", &random),
         pipeline(ExactlyOnce, Ordering::Key, information, ", idempotency keys", &keys),
+        pipeline(ExactlyOnce, Ordering::Key, information, ", random idempotency keys", &random),
     ];
     let wanted =
         |run: &Run| only.is_empty() || only.iter().any(|part| run.name.contains(part.as_str()));
@@ -128,11 +134,12 @@ pub(crate) fn runs(
 /// When one fails, or loses or doubles a message.
 pub(crate) fn measure(runs: &[Run], dir: &Path, effort: Effort) -> anyhow::Result<Vec<Throughput>> {
     let progress = progress(runs.len() as u64 * u64::from(effort.throughput_rounds));
-    let mut rounds: Vec<(Vec<f64>, Vec<f64>)> = vec![Default::default(); runs.len()];
+    let mut rounds: Vec<(Vec<f64>, Vec<f64>, Vec<f64>)> = vec![Default::default(); runs.len()];
     for round in 0..effort.throughput_rounds as usize {
         for step in 0..runs.len() {
             let index = (round + step) % runs.len();
-            let (Some(run), Some((rates, cpu))) = (runs.get(index), rounds.get_mut(index)) else {
+            let (Some(run), Some((rates, cpu, memory))) = (runs.get(index), rounds.get_mut(index))
+            else {
                 continue;
             };
             progress.set_message(run.name.clone());
@@ -140,29 +147,34 @@ pub(crate) fn measure(runs: &[Run], dir: &Path, effort: Effort) -> anyhow::Resul
             let messages = effort.messages as f64;
             rates.push(messages / took.time.as_secs_f64());
             cpu.extend(took.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / messages));
+            memory.extend(took.memory_mib);
             progress.inc(1);
         }
     }
     progress.finish_and_clear();
-    let medians = |(run, (rates, cpu))| Some((run, Rounds::of(rates)?, Rounds::of(cpu)));
-    let measured: Vec<(&Run, Rounds, Option<Rounds>)> =
-        runs.iter().zip(rounds).filter_map(medians).collect();
-    let share = |(run, per_second, cpu_us): &(&Run, Rounds, Option<Rounds>)| {
-        let of = |is_baseline: &dyn Fn(&Run) -> bool| {
-            let found = measured.iter().find(|(run, ..)| is_baseline(run));
-            found.map(|(_, baseline, _)| per_second.median / baseline.median)
-        };
-        Throughput {
-            run: run.name.clone(),
-            role: run.role,
-            per_second: *per_second,
-            cpu_us: cpu_us.map(|cpu| cpu.median),
-            of_store_loop: of(&|other| matches!(other.kind, Kind::Store)),
-            of_log_loop: of(&|other| {
-                matches!(other.kind, Kind::Log) && other.delivery == run.delivery
-            }),
-        }
+    let medians = |(run, (rates, cpu, memory))| {
+        Some((run, Rounds::of(rates)?, Rounds::of(cpu), Rounds::of(memory)))
     };
+    let measured: Vec<(&Run, Rounds, Option<Rounds>, Option<Rounds>)> =
+        runs.iter().zip(rounds).filter_map(medians).collect();
+    let share =
+        |(run, per_second, cpu_us, memory_mib): &(&Run, Rounds, Option<Rounds>, Option<Rounds>)| {
+            let of = |is_baseline: &dyn Fn(&Run) -> bool| {
+                let found = measured.iter().find(|(run, ..)| is_baseline(run));
+                found.map(|(_, baseline, ..)| per_second.median / baseline.median)
+            };
+            Throughput {
+                run: run.name.clone(),
+                role: run.role,
+                per_second: *per_second,
+                cpu_us: cpu_us.map(|cpu| cpu.median),
+                memory_mib: memory_mib.map(|memory| memory.max),
+                of_store_loop: of(&|other| matches!(other.kind, Kind::Store)),
+                of_log_loop: of(&|other| {
+                    matches!(other.kind, Kind::Log) && other.delivery == run.delivery
+                }),
+            }
+        };
     Ok(measured.iter().map(share).collect())
 }
 

@@ -28,7 +28,12 @@ pub const HEADER_NAMES: [&str; 23] = [
     "millstream-redrive-count",
     "millstream-redrive-id",
     "millstream-redrive-at",
-    "millstream-redriven",
+    "millstream-redrive-letter",
+    "__connect.errors.topic",
+    "__connect.errors.exception.message",
+    "__streams.errors.topic",
+    "kafka_dlt-original-topic",
+    "kafka_dlt-original-offset",
     "__dlq.errors.topic",
 ];
 

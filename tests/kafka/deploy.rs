@@ -89,6 +89,15 @@ fn until_more(hosts: &mut [Host], more: f64) {
     waiting::until("work goes on", WITHIN, || (total(hosts, name)? >= before + more).then_some(()));
 }
 
+/// Waits until a host's metrics show this version, and no other.
+fn until_shown(host: &mut Host, version: &str) {
+    let label = format!("version=\"{version}\"");
+    let name = "millstream_plugin_info";
+    waiting::until("the metrics show the version", WITHIN, || {
+        (host.metric(name, &[&label])? == 1.0 && host.metric(name, &[])? == 1.0).then_some(())
+    });
+}
+
 #[test]
 #[expect(clippy::print_stdout, reason = "figures for who asks, with --nocapture")]
 fn versions_come_and_go_under_load_on_two_hosts_and_the_sums_hold() {
@@ -101,11 +110,8 @@ fn versions_come_and_go_under_load_on_two_hosts_and_the_sums_hold() {
     let begin = Instant::now();
     folder.ok(&["deploy", name, "two.wasm", "--version", "2"], "");
     let deployed = begin.elapsed();
+    hosts.iter_mut().for_each(|host| until_shown(host, "2"));
     assert_eq!(total(&mut hosts, "millstream_plugin_swaps_total"), Some(2.0), "one on each host");
-    for host in &mut hosts {
-        assert_eq!(host.metric("millstream_plugin_info", &["version=\"2\""]), Some(1.0));
-        assert_eq!(host.metric("millstream_plugin_info", &[]), Some(1.0), "and no other");
-    }
     until_more(&mut hosts, lasts);
 
     // A version that fails half of its messages: back with one command, its failures again with another.
@@ -123,7 +129,7 @@ fn versions_come_and_go_under_load_on_two_hosts_and_the_sums_hold() {
     pipeline.until_settled();
     let dead = folder.consume(&format!("{name}.dlq"));
     assert!(dead.iter().all(|letter| letter.header("millstream-plugin-version") == "3"));
-    folder.ok(&["dlq", "redrive", name], "");
+    folder.ok(&["dlq", "redrive", name, "--yes"], "");
     pipeline.until_settled();
     hosts.into_iter().for_each(|host| host.stop(END_WITHIN));
 
@@ -194,7 +200,7 @@ fn hosts_that_start_later_take_what_is_in_use_and_one_that_was_killed_counts_as_
     assert!(ended.stderr.contains("counts as gone"), "{}", ended.stderr);
     let mut late = Host::start(&pipeline.folders[2]);
     late.until_ready();
-    assert_eq!(late.metric("millstream_plugin_info", &["version=\"2\""]), Some(1.0));
+    until_shown(&mut late, "2");
     waiting::until("it is known", WITHIN, || {
         (known(&pipeline) == [Some("2".to_owned()), Some("2".to_owned())]).then_some(())
     });
@@ -223,14 +229,10 @@ fn two_who_deploy_at_once_leave_all_hosts_with_one_version() {
     let of = |digest: &serde_json::Value| {
         let versions = versions["versions"].as_array().unwrap();
         let found = versions.iter().find(|version| version["digest"] == *digest).unwrap();
-        format!("version=\"{}\"", found["version"].as_str().unwrap())
+        found["version"].as_str().unwrap().to_owned()
     };
     let in_use = of(&versions["in_use"]);
-    for host in &mut hosts {
-        waiting::until("it runs what is in use", WITHIN, || {
-            (host.metric("millstream_plugin_info", &[&in_use])? == 1.0).then_some(())
-        });
-    }
+    hosts.iter_mut().for_each(|host| until_shown(host, &in_use));
     hosts.into_iter().for_each(|host| host.stop(END_WITHIN));
 }
 
@@ -250,6 +252,6 @@ fn without_a_control_topic_a_host_runs_its_file_and_a_deploy_says_what_to_do() {
     folder.ok(&["topics", "create", "--pipelines"], "");
     waiting::until("it follows", WITHIN, || (known(&pipeline).len() == 1).then_some(()));
     folder.ok(&["deploy", name, "two.wasm", "--version", "2"], "");
-    assert_eq!(host.metric("millstream_plugin_info", &["version=\"2\""]), Some(1.0));
+    until_shown(&mut host, "2");
     host.stop(END_WITHIN);
 }

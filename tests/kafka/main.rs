@@ -18,5 +18,6 @@ mod kills;
 mod order;
 mod scaler;
 mod security;
+mod traces;
 mod twice;
 mod what_fails;

@@ -79,14 +79,15 @@ impl Feed {
     }
 }
 
-/// The one version that the metrics show.
-fn shown(host: &mut Host) -> Option<String> {
-    let (_, page) = host.get("/metrics")?;
-    let series: Vec<&str> =
-        page.lines().filter(|line| line.starts_with("millstream_plugin_info{")).collect();
-    assert_eq!(series.len(), 1, "{series:?}");
-    let version = series[0].split("version=\"").nth(1)?;
-    Some(version.split('"').next()?.to_owned())
+/// Waits until the metrics show this version, and no other.
+fn until_shown(host: &mut Host, version: &str) {
+    let label = format!("version=\"{version}\"");
+    waiting::until("the metrics show the version", WITHIN, || {
+        let (_, page) = host.get("/metrics")?;
+        let shown = |line: &&str| line.starts_with("millstream_plugin_info{");
+        let series: Vec<&str> = page.lines().filter(shown).collect();
+        (series.len() == 1 && series[0].contains(&label)).then_some(())
+    });
 }
 
 fn swaps(host: &mut Host) -> Option<f64> {
@@ -120,7 +121,7 @@ fn a_deploy_under_load_loses_nothing_and_no_message_is_handled_by_two_versions()
     let begin = Instant::now();
     folder.ok(&["deploy", "work", "two.wasm", "--version", "2"], "");
     let took = begin.elapsed();
-    assert_eq!(shown(&mut host).as_deref(), Some("2"));
+    until_shown(&mut host, "2");
     assert_eq!(swaps(&mut host), Some(1.0));
     until_more(&mut host, lasts());
     let sent = feed.end();
@@ -160,7 +161,7 @@ fn a_version_that_fails_half_its_messages_is_rolled_back_and_its_failures_are_re
         )
     };
     assert!(dead.iter().map(by).all(|(version, n)| version == "2-half" && n % 2 == 1));
-    folder.ok(&["dlq", "redrive", "work"], "");
+    folder.ok(&["dlq", "redrive", "work", "--yes"], "");
     folder.until_settled(WITHIN);
     host.stop(END_WITHIN);
     let done = folder.consume("done");
@@ -205,7 +206,7 @@ fn what_does_not_work_is_refused_and_nothing_changes() {
     );
     refused(&["deploy", "other", "two.wasm"], "there is no pipeline");
     refused(&["rollback", "work"], "nothing was deployed");
-    assert_eq!(shown(&mut host).as_deref(), Some("unknown"), "the file, which has no version");
+    until_shown(&mut host, "unknown");
 
     folder.ok(&["deploy", "work", "two.wasm", "--version", "2", "--smoke", "smoke.jsonl"], "");
     refused(&["deploy", "work", "half.wasm", "--version", "2"], "is another plugin already");
@@ -239,7 +240,7 @@ fn rollbacks_go_back_one_version_after_the_other_and_never_forward() {
     assert!(ended.stderr.contains("nothing was in use before"), "{}", ended.stderr);
     // A version that no host holds ready any more is checked like a new one.
     assert_eq!(back(&["--to", "3"]), "version 3");
-    assert_eq!(shown(&mut host).as_deref(), Some("3"));
+    until_shown(&mut host, "3");
     assert_eq!(back(&["--to", "file"]), "the file of the configuration");
     let versions = folder.json(&["versions", "work", "--json"]);
     assert_eq!(versions["in_use"], serde_json::Value::Null);
@@ -319,21 +320,21 @@ fn a_deploy_that_is_killed_in_the_middle_has_changed_nothing_and_the_next_one_wo
     deploy.wait().unwrap();
     assert_eq!(folder.json(&["versions", "work", "--json"])["changes"], serde_json::json!([]));
     folder.ok(&["deploy", "work", "half.wasm", "--version", "h"], "");
-    assert_eq!(shown(&mut host).as_deref(), Some("h"));
+    until_shown(&mut host, "h");
     host.kill();
     // Killed without a word, and started again: it takes what is deployed.
     let mut host = Host::start(&folder);
     host.until_ready();
-    assert_eq!(shown(&mut host).as_deref(), Some("h"));
+    until_shown(&mut host, "h");
     // A proposal that nobody ended is not checked by who starts later.
     let mut deploy = begin_deploy(&folder);
     host.kill();
     assert!(!deploy.wait().unwrap().success(), "its host was killed");
     let mut host = Host::start(&folder);
     host.until_ready();
-    assert_eq!(shown(&mut host).as_deref(), Some("h"));
+    until_shown(&mut host, "h");
     folder.ok(&["deploy", "work", "two.wasm", "--version", "2"], "");
-    assert_eq!(shown(&mut host).as_deref(), Some("2"));
+    until_shown(&mut host, "2");
     host.stop(END_WITHIN);
 }
 
@@ -348,7 +349,7 @@ fn of_two_deploys_at_once_one_is_told_that_the_other_was_faster() {
     assert!(!first.wait_with_output().unwrap().status.success(), "it was overtaken");
     let versions = folder.json(&["versions", "work", "--json"]);
     assert_eq!(versions["versions"].as_array().unwrap().len(), 1, "{versions}");
-    assert_eq!(shown(&mut host).as_deref(), Some("h"));
+    until_shown(&mut host, "h");
     let trail = folder.ok(&["audit"], "");
     assert!(trail.contains("another was faster"), "{trail}");
     host.stop(END_WITHIN);

@@ -1,4 +1,5 @@
 //! What an operator sees and does, with the real program.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends where it fails")]
 
 use millstream_guest_builder::guest;
 use millstream_tests::folder::Folder;
@@ -6,6 +7,8 @@ use millstream_tests::folder::Folder;
 mod deploy;
 mod hot_keys;
 mod instances;
+mod metrics_page;
+mod traces;
 
 const CONFIG: &str = r#"
 [host]

@@ -25,6 +25,8 @@ pub mod mounted;
 pub mod neighbours;
 pub mod program;
 pub mod reader;
+pub mod span_receiver;
 pub mod topic;
+pub mod traced;
 pub mod versions;
 pub mod waiting;

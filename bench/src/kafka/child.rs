@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use millstream_bench::cpu_time;
+use millstream_bench::{cpu_time, memory};
 use tokio::time::Instant;
 
 /// How long it may take to end after SIGTERM.
@@ -60,7 +60,7 @@ impl Contestant {
 
     /// The most memory it has had resident.
     pub(crate) fn memory_peak_mib(&self) -> Option<f64> {
-        peak_mib(&std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?)
+        memory::of_status(&std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?)
     }
 
     /// It still runs.
@@ -108,24 +108,5 @@ impl Drop for Contestant {
         // Fails if it has ended, which is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Out of the text of `/proc/PID/status`.
-fn peak_mib(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u32 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(f64::from(kib) / 1024.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_most_memory_is_read_out_of_its_line() {
-        let status = "Name:\tjava\nVmPeak:\t  9999 kB\nVmHWM:\t  2048 kB\nVmRSS:\t 1 kB\n";
-        assert_eq!(peak_mib(status), Some(2.0));
-        assert_eq!(peak_mib("Name:\tjava\n"), None);
     }
 }

@@ -58,7 +58,8 @@ pub(crate) fn send(
     number: u64,
     value: &[u8],
 ) -> anyhow::Result<()> {
-    let (key, header) = (messages::key(number), messages::header(number));
+    let (key, header) =
+        (messages::key(number), messages::header(number, messages::Keys::default()));
     let header = Header { key: &header.name, value: Some(&header.value[..]) };
     let mut record = BaseRecord::to(topic)
         .key(&key[..])

@@ -68,6 +68,21 @@ pub(crate) fn topic(name: &str) -> TopicSpec {
     }
 }
 
+/// Refuses the first record that has no value, and takes all others; it does not fence.
+struct FakeWriter;
+
+#[async_trait]
+impl Writer for FakeWriter {
+    async fn append_all(&self, records: &[Record]) -> Result<(), TransactError> {
+        let Some(index) = records.iter().position(|record| record.value.is_none()) else {
+            return Ok(());
+        };
+        let topic = records[index].topic.clone();
+        let error = RecordError::Denied { topic, reason: "no value".to_owned() };
+        Err(TransactError::Offender { index, error })
+    }
+}
+
 #[async_trait]
 impl Log for FakeLog {
     fn cluster_id(&self) -> &str {
@@ -142,6 +157,10 @@ impl Log for FakeLog {
         self.starts.lock().unwrap().insert(partition.clone(), before);
         Ok(())
     }
+    async fn writer(&self, _: &str) -> Result<Arc<dyn Writer>, LogError> {
+        Ok(Arc::new(FakeWriter))
+    }
+
     async fn consumer(&self, _: Subscription) -> Result<Arc<dyn Consumer>, LogError> {
         Err(LogError::Fatal("no groups here".to_owned()))
     }

@@ -25,8 +25,9 @@ use crate::lane::LaneId;
 use crate::message::{Record, Topic};
 use crate::metrics::WorkerMetrics;
 use crate::outcome::{Fault, FaultKind, Outcome, Output};
-use crate::plugin::{Instance, PluginIdentity};
+use crate::plugin::{AttemptContext, Instance, PluginIdentity};
 use crate::plugin_slot::{Held, PluginSlot};
+use crate::trace::{AttemptEnded, Outgoing, TracedAttempt, Tracer};
 use crate::work_queue::WorkQueue;
 
 /// After so long a worker hands the rest of its batch back, for others to take.
@@ -98,11 +99,21 @@ impl OutputRules {
     /// # Errors
     /// A fault if an output is not named by the pipeline (`denied`) or larger than its topic takes
     /// (`oversize`): one such record would make a broker refuse the whole batch.
-    pub fn records(&self, item: &InHand, outputs: Vec<Output>) -> Result<Vec<Record>, Fault> {
-        outputs.into_iter().map(|output| self.record(item, output)).collect()
+    pub(crate) fn records(
+        &self,
+        item: &InHand,
+        outputs: Vec<Output>,
+        trace: Option<&Outgoing>,
+    ) -> Result<Vec<Record>, Fault> {
+        outputs.into_iter().map(|output| self.record(item, output, trace)).collect()
     }
 
-    fn record(&self, item: &InHand, mut output: Output) -> Result<Record, Fault> {
+    fn record(
+        &self,
+        item: &InHand,
+        mut output: Output,
+        trace: Option<&Outgoing>,
+    ) -> Result<Record, Fault> {
         let Some((topic, bytes_max)) = self.topics.get(output.to.name()) else {
             let known: Vec<&str> = self.topics.keys().map(String::as_str).collect();
             return Err(fault(
@@ -115,7 +126,7 @@ impl OutputRules {
             ));
         };
         output.headers.retain(|header| !headers::is_ours(&header.name));
-        let record = Record {
+        let mut record = Record {
             topic: topic.clone(),
             partition: output.partition,
             timestamp: Some(output.timestamp.unwrap_or(item.context.timestamp)),
@@ -131,6 +142,10 @@ impl OutputRules {
                     "an output of {size_bytes} bytes is larger than the {bytes_max} bytes topic {topic} takes"
                 ),
             ));
+        }
+        // That a message is traced must not make its outputs too large.
+        if let Some(trace) = trace.filter(|trace| size_bytes + trace.bytes() <= *bytes_max) {
+            trace.put_into(&mut record.headers);
         }
         Ok(record)
     }
@@ -153,6 +168,8 @@ pub struct Workers {
     pub lane_waits: bool,
     /// The pipeline's name, for messages.
     pub pipeline: Arc<str>,
+    /// Records attempts, if that is wanted.
+    pub(crate) tracer: Option<Arc<Tracer>>,
 }
 
 /// A worker's instance, and the version it is of.
@@ -222,14 +239,21 @@ impl Workers {
                 ended.push(Attempted { lane, item, verdict, took });
                 continue;
             }
-            let outcome = running.handle(&item.message, item.context).await;
+            let tracer = self.tracer.as_deref();
+            let traced = tracer.and_then(|tracer| tracer.begin(&item));
+            let trace = traced.as_ref().and_then(TracedAttempt::trace);
+            let context = AttemptContext { trace, ..item.context };
+            let outcome = running.handle(&item.message, context).await;
             metrics.used(running.take_usage());
             let kind = outcome.kind();
             let verdict = match outcome {
-                Outcome::Done(outputs) => match self.outputs.records(&item, outputs) {
-                    Ok(records) => Verdict::Done(records),
-                    Err(fault) => Verdict::Failed(Outcome::Fault(fault)),
-                },
+                Outcome::Done(outputs) => {
+                    let trace = traced.as_ref().map(|traced| &traced.outgoing);
+                    match self.outputs.records(&item, outputs, trace) {
+                        Ok(records) => Verdict::Done(records),
+                        Err(fault) => Verdict::Failed(Outcome::Fault(fault)),
+                    }
+                }
                 failed => Verdict::Failed(failed),
             };
             if matches!(verdict, Verdict::Failed(_)) {
@@ -246,6 +270,9 @@ impl Workers {
             let now = Instant::now();
             let took = now.duration_since(before);
             metrics.observe(kind, took);
+            if let Some((tracer, traced)) = tracer.zip(traced) {
+                tracer.end(traced, &mut item, how(&verdict, of), took);
+            }
             before = now;
             ended.push(Attempted { lane, item, verdict, took });
         }
@@ -287,4 +314,13 @@ impl Workers {
         };
         Some(made.insert(running))
     }
+}
+
+fn how<'a>(verdict: &'a Verdict, plugin: &'a PluginIdentity) -> AttemptEnded<'a> {
+    let (failed, outputs) = match verdict {
+        Verdict::Done(records) => (None, records.len()),
+        Verdict::Failed(outcome) => (Some(outcome), 0),
+        Verdict::Unattempted => (None, 0),
+    };
+    AttemptEnded { failed, outputs, plugin }
 }

@@ -71,7 +71,7 @@ impl Context {
             Some(found) => (**found).clone(),
             None => CompanionHeaders::of_source(&item.message, &self.spec.group),
         };
-        CompanionHeaders { turn: item.context.turn, ..found }
+        CompanionHeaders { turn: item.context.turn, trace: item.continues(), ..found }
     }
 
     /// The source topic whose companions the message belongs to. A message that was found in a tier
@@ -91,13 +91,10 @@ impl Context {
 }
 
 fn error_headers(outcome: &Outcome) -> ErrorHeaders {
-    let kind = outcome.kind().to_owned();
-    let (reason, backtrace) = match outcome {
-        Outcome::Done(_) => (String::new(), None),
-        Outcome::Retry { reason, .. }
-        | Outcome::Reject { reason }
-        | Outcome::Pause { reason, .. } => (reason.clone(), None),
-        Outcome::Fault(fault) => (fault.reason.clone(), fault.backtrace.clone()),
+    let backtrace = match outcome {
+        Outcome::Fault(fault) => fault.backtrace.clone(),
+        _ => None,
     };
+    let (kind, reason) = (outcome.kind().to_owned(), outcome.reason().to_owned());
     ErrorHeaders { kind, reason, backtrace }
 }

@@ -32,8 +32,10 @@ mod blob;
 mod change;
 mod check;
 mod control;
+mod ends;
 mod error;
 pub mod follower;
+mod making;
 mod rows;
 mod topic_table;
 

@@ -16,11 +16,13 @@ use bytestring::ByteString;
 
 use crate::message::{EpochMs, Header, Message, Offset};
 use crate::plugin::PluginIdentity;
+use crate::trace::SpanContext;
 
 mod text;
 
 pub use text::CUT_MARK;
-use text::{cut, key_from_text, key_text};
+pub(crate) use text::cut;
+use text::{key_from_text, key_text};
 
 /// The prefix of every header of ours.
 pub const PREFIX: &str = "millstream-";
@@ -106,6 +108,8 @@ pub struct CompanionHeaders {
     pub idempotency_key: Option<Bytes>,
     /// Whether it was redriven.
     pub redrive: Option<Redrive>,
+    /// The last attempt that was traced: the next one continues it.
+    pub trace: Option<SpanContext>,
 }
 
 impl CompanionHeaders {
@@ -128,6 +132,7 @@ impl CompanionHeaders {
             idempotency_key: None,
             // Of one that was redriven into the source: how often is not forgotten when it fails again.
             redrive: redrive(&message.headers),
+            trace: None,
         }
     }
 
@@ -181,7 +186,7 @@ pub fn dead_letter_headers(found: &CompanionHeaders, original: &[Header]) -> Vec
 pub fn minimal(headers: &[Header]) -> Vec<Header> {
     let spare = |name: &str| {
         name.starts_with(DEAD_LETTER_PREFIX)
-            || ["error-reason", "error-backtrace", "plugin-name", "plugin-version"]
+            || ["error-reason", "error-backtrace", "plugin-name", "plugin-version", "trace"]
                 .iter()
                 .any(|spare| name.strip_prefix(PREFIX) == Some(spare))
     };
@@ -267,6 +272,9 @@ fn ours_within(
         add("redrive-id", text(&redrive.id));
         add("redrive-at", redrive.at.to_string());
     }
+    if let Some(trace) = &found.trace {
+        add("trace", trace.to_string());
+    }
     headers
 }
 
@@ -309,6 +317,8 @@ pub fn decode(headers: &[Header]) -> Result<CompanionHeaders, HeaderError> {
         plugin,
         idempotency_key: read.text("idempotency-key")?.and_then(|text| key_from_text(&text)),
         redrive,
+        // Only a trace goes to pieces without it, so it is no reason to refuse the message.
+        trace: read.value("trace").and_then(|text| SpanContext::parse(text)),
     })
 }
 

@@ -7,6 +7,8 @@
 pub mod in_topic;
 pub mod mark_record;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -29,8 +31,8 @@ pub struct Scope {
 /// "The message with this key was handled": kept until it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// Where the key counts.
-    pub scope: Scope,
+    /// Where the key counts; shared, since all of a partition's are alike.
+    pub scope: Arc<Scope>,
     /// The key.
     pub key: Bytes,
     /// The turn of the message that was handled.
@@ -94,7 +96,8 @@ pub trait IdempotencyStore: Send + Sync + 'static {
 
 /// A host's own copy of marks that lie in a topic. It may be lost at any time: it is restored then.
 ///
-/// What was put is there for every later `get` of this process, and after a crash with it everything put before.
+/// What was put is there for every later `get` of this process. A crash may take the newest, then also their checkpoint: what is left has
+/// everything that was put before its checkpoint was.
 #[async_trait]
 pub trait MarkCopy: Send + Sync + 'static {
     /// Up to which offset of the topic the copy has everything.

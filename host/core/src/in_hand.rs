@@ -8,6 +8,7 @@ use crate::dedupe::Holder;
 use crate::headers::CompanionHeaders;
 use crate::message::{Message, Offset};
 use crate::plugin::{AttemptContext, PluginIdentity};
+use crate::trace::{self, SpanContext, TraceId, TraceOfAttempt};
 
 /// Where a message in hand was read, so which ledger it is settled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct InHand {
     pub pauses: u32,
     /// Why it is not attempted, if it is not: it becomes a dead letter in its turn.
     pub refused: Option<String>,
+    /// Its last attempt here, if it was traced.
+    pub(crate) trace: Option<Box<TraceOfAttempt>>,
     /// Which version of the plugin made the last attempt here, if that failed.
     pub attempted_by: Option<Arc<PluginIdentity>>,
 }
@@ -55,6 +58,7 @@ impl InHand {
             attempt: attempts_made.saturating_add(1),
             turn: message.offset,
             timestamp: message.timestamp,
+            trace: None,
         };
         let size_bytes = message.size_bytes();
         let read_from = ReadFrom::Source;
@@ -68,8 +72,21 @@ impl InHand {
             waits: false,
             pauses: 0,
             refused: None,
+            trace: None,
             attempted_by: None,
         }
+    }
+
+    /// The span of its last attempt, here or before it was put off, if that was traced.
+    pub(crate) fn continues(&self) -> Option<SpanContext> {
+        let here = self.trace.as_ref().map(|attempt| attempt.context);
+        here.or_else(|| self.provenance.as_ref()?.trace)
+    }
+
+    /// The trace it belongs to, for lines of the log.
+    pub fn trace_id(&self) -> Option<TraceId> {
+        let continued = self.continues().map(|span| span.trace);
+        continued.or_else(|| trace::id_in(&self.message.headers))
     }
 
     /// How it asks for its idempotency key.

@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use prometheus::IntCounter;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -54,6 +55,7 @@ struct Owned {
     status: Arc<PartitionStatus>,
     task: AbortHandle,
     paused: bool,
+    pauses: IntCounter,
     /// It was aborted and will be started over; what still comes for it comes again.
     given_up: bool,
 }
@@ -234,9 +236,11 @@ impl Intake {
             receiver,
             drain_receiver,
         );
+        let pauses = self.context.ports.metrics.paused_by_in_flight(&spec.name, &partition);
         let name = partition.clone();
         let task = self.tasks.spawn(async move { (name, task.run().await) });
-        let owned = Owned { mailbox, drain, share, status, task, paused: false, given_up: false };
+        let (paused, given_up) = (false, false);
+        let owned = Owned { mailbox, drain, share, status, task, paused, pauses, given_up };
         self.owned.insert(partition, owned);
     }
 
@@ -333,7 +337,10 @@ impl Intake {
                 owned.paused = pause;
                 owned.share.set_paused(pause);
                 match pause {
-                    true => self.consumer.pause(std::slice::from_ref(partition)),
+                    true => {
+                        owned.pauses.inc();
+                        self.consumer.pause(std::slice::from_ref(partition));
+                    }
                     false => self.consumer.resume(std::slice::from_ref(partition)),
                 }
             }

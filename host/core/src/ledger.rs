@@ -16,8 +16,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
+use crate::leb128;
 use crate::log::Commit;
 use crate::message::{EpochMs, Offset};
+
+/// A gap of one and a length of one.
+const RANGE_BYTES_MIN: usize = 2;
 
 /// What the ledger knows of an offset that the log just handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,9 +213,10 @@ impl Ledger {
         self.entries.front().map(|entry| entry.timestamp)
     }
 
-    /// What is settled, for the log to keep. `ranges_max` bounds the ranges above the commit: the
-    /// lowest are kept, what is beyond would be handled again after a crash.
-    pub fn commit(&self, ranges_max: usize) -> Commit {
+    /// What is settled, for the log to keep. `ranges_bytes_max` bounds the ranges above the commit, as
+    /// [`ranges_bytes`] counts them: the lowest are kept, what is beyond would be handled again after a crash.
+    pub fn commit(&self, ranges_bytes_max: usize) -> Commit {
+        let ranges_max = ranges_bytes_max / RANGE_BYTES_MIN;
         let mut settled_above: Vec<Range<Offset>> = Vec::new();
         let mut open: Option<Range<Offset>> = None;
         for entry in self.entries.iter() {
@@ -241,12 +246,28 @@ impl Ledger {
                 }
             }
         }
-        settled_above.truncate(ranges_max);
         let next = self.next();
+        let mut left = ranges_bytes_max;
+        let fits = |bytes: &usize| left.checked_sub(*bytes).map(|rest| left = rest).is_some();
+        let fitting = sizes(next, &settled_above).take_while(fits).count();
+        settled_above.truncate(fitting);
         let attempts = self.attempts.range(next..).map(|(offset, n)| (*offset, *n)).collect();
         let suspects = self.suspects().collect();
         Commit { next, settled_above, attempts, suspects, owners: 0 }
     }
+}
+
+/// How many bytes the ranges above a commit take: of each the gap before it and its length, as [`leb128`].
+pub fn ranges_bytes(commit: &Commit) -> usize {
+    sizes(commit.next, &commit.settled_above).sum()
+}
+
+fn sizes(next: Offset, ranges: &[Range<Offset>]) -> impl Iterator<Item = usize> + '_ {
+    ranges.iter().scan(next, |at, range| {
+        let gap = range.start.saturating_sub(*at);
+        *at = range.end;
+        Some(leb128::size(gap) + leb128::size(range.end.saturating_sub(range.start)))
+    })
 }
 
 #[cfg(test)]

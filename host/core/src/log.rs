@@ -315,7 +315,8 @@ pub trait Log: Send + Sync + 'static {
     /// Identifies the log; commit metadata of another log is not believed.
     fn cluster_id(&self) -> &str;
 
-    /// How many bytes of commit metadata the log keeps with a commit.
+    /// How many bytes of settled ranges the log keeps with a commit, counted as
+    /// [`crate::ledger::ranges_bytes`] does.
     fn commit_metadata_bytes_max(&self) -> usize;
 
     /// All topics.

@@ -58,6 +58,8 @@ pub struct Metrics {
     pub outputs: IntCounterVec,
     /// Lanes that wait after a `pause` failure.
     pub paused_lanes: IntGaugeVec,
+    /// What made reading or handling stop for a while.
+    pub pauses: IntCounterVec,
     /// Keys of which messages wait for an earlier one.
     pub waiting_keys: IntGaugeVec,
     /// Messages in memory that wait for an earlier one of their key.
@@ -86,6 +88,10 @@ pub struct Metrics {
     pub up: IntGaugeVec,
     /// The plugin in use; always 1.
     pub plugin_info: IntGaugeVec,
+    /// Spans that the receiver took.
+    pub spans_exported: IntCounterVec,
+    /// Spans that were lost, by the reason.
+    pub spans_dropped: IntCounterVec,
     /// Times another version of the plugin took over.
     pub plugin_swaps: IntCounterVec,
 }
@@ -234,6 +240,11 @@ impl Metrics {
                 "Lanes that wait after a `pause` failure of the plugin.",
                 PARTITION,
             )?,
+            pauses: counter(
+                "millstream_pauses_total",
+                "Times that something stopped for a while, by the cause: `in_flight`, a source partition is not read since as much is in hand as may be; `retries`, a retry tier likewise; `plugin`, a lane waits after a `pause` failure.",
+                &["pipeline", "topic", "partition", "cause"],
+            )?,
             waiting_keys: gauge(
                 "millstream_waiting_keys",
                 "Keys of which messages wait in memory for an earlier one that is retried.",
@@ -328,6 +339,16 @@ impl Metrics {
                 "millstream_plugin_info",
                 "The plugin in use; always 1.",
                 &["pipeline", "name", "version", "digest"],
+            )?,
+            spans_exported: counter(
+                "millstream_spans_exported_total",
+                "Spans of traces that the receiver took; there with `[traces]` only.",
+                &[],
+            )?,
+            spans_dropped: counter(
+                "millstream_spans_dropped_total",
+                "Spans of traces that were lost: `queue_full`, more than the receiver keeps up with; `unreachable`, it did not answer; `refused`, it did not take them. There with `[traces]` only.",
+                &["reason"],
             )?,
             plugin_swaps: counter(
                 "millstream_plugin_swaps_total",

@@ -46,7 +46,7 @@ impl Outcome {
         }
     }
 
-    /// Why it is not `Done`, in a line for a person.
+    /// Why it is not `Done`, in words.
     pub fn reason(&self) -> &str {
         match self {
             Self::Done(_) => "",

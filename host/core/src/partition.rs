@@ -31,6 +31,7 @@ use crate::attempt::Returned;
 use crate::budget::Share;
 use crate::dedupe::Claims;
 use crate::hot_keys::HotKeys;
+use crate::idempotency::Scope;
 use crate::in_hand::{InHand, ReadFrom};
 use crate::intake::Looked;
 use crate::lane::{LaneId, Lanes, WaitsFor};
@@ -91,6 +92,8 @@ pub(crate) struct PartitionTask {
     tiers: Tiers,
     lanes: Lanes<InHand>,
     claims: Claims,
+    /// Where its idempotency keys count.
+    scope: Arc<Scope>,
 
     /// Messages that wait for their commit before they may be attempted (`at_most_once`).
     awaiting_commit: Vec<InHand>,
@@ -171,6 +174,7 @@ impl PartitionTask {
         let keep_order = context.spec.retry.keep_order == KeepOrder::OfKey;
         let exactly_once = context.spec.delivery == pipeline_spec::Delivery::ExactlyOnce;
         let round = context.rounds.subscribe();
+        let scope = context.scope(&partition);
         let window = Window::new(exactly_once.then_some(context.ranges_max));
         let suspicion = Suspicion::new(&context.spec, 0, 0);
         Self {
@@ -186,6 +190,7 @@ impl PartitionTask {
             source: Ledger::restore(&crate::log::Commit::default()),
             lanes: Lanes::new(ordering, keep_order.then_some(|item: &InHand| item.context.turn)),
             claims: Claims::default(),
+            scope,
             awaiting_commit: Vec::new(),
             out: 0,
             out_messages: 0,
@@ -309,7 +314,7 @@ impl PartitionTask {
         if !draining || self.committed_first() {
             self.wake_lanes();
             self.admit_next();
-            self.ask_store();
+            self.ask_store().await?;
             self.dispatch();
         }
         self.append_outbox(draining).await?;
@@ -416,7 +421,10 @@ impl PartitionTask {
             if full != tier.paused {
                 tier.paused = full;
                 match full {
-                    true => self.consumer.pause(std::slice::from_ref(&tier.partition)),
+                    true => {
+                        self.metrics.paused_by_retries.inc();
+                        self.consumer.pause(std::slice::from_ref(&tier.partition));
+                    }
                     false => self.consumer.resume(std::slice::from_ref(&tier.partition)),
                 }
             }

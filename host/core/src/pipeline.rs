@@ -31,9 +31,10 @@ use crate::plugin_slot::{self, PluginSlot};
 use crate::rounds::Rounds;
 use crate::shutdown::Shutdown;
 use crate::status::{PipelineStatus, Trouble};
+use crate::trace::{Tracer, Traces};
 use crate::work_queue::WorkQueue;
 
-/// Bytes one settled range takes in encoded commit metadata, at most.
+/// Bytes one settled range takes in encoded commit metadata, at most: a gap and a length below 2^56.
 const RANGE_BYTES_MAX: usize = 16;
 
 /// What a pipeline needs of the world.
@@ -51,6 +52,8 @@ pub struct Ports {
     pub metrics: Metrics,
     /// The right to look for a message that kills its host: all pipelines of a host have one.
     pub suspicion: SuspicionRight,
+    /// Traces, if they are wanted.
+    pub traces: Option<Traces>,
 }
 
 /// See [`Ports::suspicion`]: who has it is the only partition of its host under suspicion that handles messages.
@@ -92,7 +95,9 @@ pub(crate) struct Context {
     pub(crate) ports: Ports,
     pub(crate) queue: Arc<WorkQueue>,
     pub(crate) status: Arc<PipelineStatus>,
-    /// How many settled ranges the log's commit metadata has room for.
+    /// How many bytes of settled ranges the log keeps with a commit, as [`crate::ledger::ranges_bytes`] counts.
+    pub(crate) ranges_bytes_max: usize,
+    /// How many settled ranges have room there, wherever they lie.
     pub(crate) ranges_max: usize,
     /// Whether the run ends by itself when nothing is due.
     pub(crate) until_caught_up: AtomicBool,
@@ -102,6 +107,8 @@ pub(crate) struct Context {
     pub(crate) rounds: Arc<Rounds>,
     /// How many partitions each source topic had when the pipeline started; set before intake begins.
     pub(crate) partitions_at_start: OnceLock<BTreeMap<Arc<str>, u32>>,
+    /// Records what happens to messages, if that is wanted.
+    pub(crate) tracer: Option<Arc<Tracer>>,
 }
 
 /// A pipeline, ready to run.
@@ -117,18 +124,25 @@ impl Pipeline {
 
     /// Assembles a pipeline that tells about itself where an earlier run of it did.
     pub fn with_status(spec: PipelineSpec, ports: Ports, status: Arc<PipelineStatus>) -> Self {
-        let ranges_max = ports.log.commit_metadata_bytes_max() / RANGE_BYTES_MAX;
+        let ranges_bytes_max = ports.log.commit_metadata_bytes_max();
+        let ranges_max = ranges_bytes_max / RANGE_BYTES_MAX;
         let rounds = Arc::new(Rounds::new(spec.transaction_interval));
+        let tracer = ports.traces.clone().map(|traces| {
+            let clock = Arc::clone(&ports.clock);
+            Arc::new(Tracer::new(traces, clock, &spec.name, &spec.group))
+        });
         let context = Context {
             rounds,
             spec,
             ports,
             queue: Arc::new(WorkQueue::default()),
             status,
+            ranges_bytes_max,
             ranges_max,
             until_caught_up: AtomicBool::new(false),
             begun: Instant::now(),
             partitions_at_start: OnceLock::new(),
+            tracer,
         };
         Self { context: Arc::new(context) }
     }
@@ -196,6 +210,7 @@ async fn run_with(
             outputs: Arc::clone(&outputs),
             lane_waits: spec.retry.keep_order != KeepOrder::No,
             pipeline: spec.name.as_str().into(),
+            tracer: context.tracer.clone(),
         };
         workers.spawn(worker.work(context.ports.metrics.worker(&spec.name)));
     }
@@ -348,16 +363,16 @@ impl Context {
     }
 
     /// Where the idempotency keys of a source partition count.
-    pub(crate) fn scope(&self, source: &Partition) -> Scope {
-        Scope { group: self.spec.group.as_str().into(), partition: source.clone() }
+    pub(crate) fn scope(&self, source: &Partition) -> Arc<Scope> {
+        Arc::new(Scope { group: self.spec.group.as_str().into(), partition: source.clone() })
     }
 
     /// The mark of a handled message.
-    pub(crate) fn mark(&self, key: &Bytes, turn: Offset, source: &Partition) -> Option<Mark> {
+    pub(crate) fn mark(&self, key: &Bytes, turn: Offset, scope: &Arc<Scope>) -> Option<Mark> {
         let ttl = self.spec.idempotency.as_ref()?.ttl;
         let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         Some(Mark {
-            scope: self.scope(source),
+            scope: Arc::clone(scope),
             key: key.clone(),
             turn,
             expires: self.ports.clock.now().saturating_add(ttl),

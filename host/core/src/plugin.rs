@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::message::{EpochMs, Message, Offset};
 use crate::outcome::Outcome;
+use crate::trace::TraceId;
 
 /// Which plugin, exactly: written into every retry and dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,6 +32,8 @@ pub struct AttemptContext {
     pub turn: Offset,
     /// When the message was first written: the source's timestamp, also in a retry.
     pub timestamp: EpochMs,
+    /// The trace that the attempt is recorded in: for lines of the log, not for the handler.
+    pub trace: Option<TraceId>,
 }
 
 /// No instance could be made.

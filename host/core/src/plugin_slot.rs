@@ -145,3 +145,6 @@ pub(crate) async fn show(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

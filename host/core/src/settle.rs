@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::headers;
-use crate::idempotency::Mark;
+use crate::idempotency::{Mark, Scope};
 use crate::in_hand::InHand;
 use crate::log::{Appended, Consumer, RecordError, TransactError, Transaction};
-use crate::message::{Partition, Record, Topic};
+use crate::message::{Record, Topic};
 use crate::outcome::{Fault, FaultKind, Outcome};
 use crate::outstanding::Progress;
 use crate::partition::Committed;
@@ -88,6 +88,8 @@ pub(crate) struct Settling {
     pub(crate) mark: Option<Mark>,
     /// How many records are in a transaction that is under way.
     lent: usize,
+    /// Whether its mark is.
+    mark_lent: bool,
 }
 
 impl Settling {
@@ -96,10 +98,10 @@ impl Settling {
         context: &Context,
         item: InHand,
         records: Vec<Record>,
-        source: &Partition,
+        scope: &Arc<Scope>,
     ) -> Self {
-        let mark = item.key.as_ref().and_then(|key| context.mark(key, item.context.turn, source));
-        Self { item, ending: Ending::Done, records, mark, lent: 0 }
+        let mark = item.key.as_ref().and_then(|key| context.mark(key, item.context.turn, scope));
+        Self { item, ending: Ending::Done, records, mark, lent: 0, mark_lent: false }
     }
 
     /// A message that is put off for `delay`.
@@ -110,13 +112,27 @@ impl Settling {
         delay: Duration,
     ) -> Self {
         let record = context.companion_record(&item, outcome, Some(delay));
-        Self { item, ending: Ending::Retry(delay), records: vec![record], mark: None, lent: 0 }
+        Self {
+            item,
+            ending: Ending::Retry(delay),
+            records: vec![record],
+            mark: None,
+            lent: 0,
+            mark_lent: false,
+        }
     }
 
     /// A message that is put behind an earlier one of its key, into this tier.
     pub(crate) fn behind(context: &Context, item: InHand, tier: &Topic, delay: Duration) -> Self {
         let record = context.behind_record(&item, tier, delay);
-        Self { item, ending: Ending::Behind, records: vec![record], mark: None, lent: 0 }
+        Self {
+            item,
+            ending: Ending::Behind,
+            records: vec![record],
+            mark: None,
+            lent: 0,
+            mark_lent: false,
+        }
     }
 
     /// Whether its record is a copy of it in a tier.
@@ -143,7 +159,7 @@ impl Settling {
     pub(crate) fn dead(context: &Context, item: InHand, outcome: &Outcome) -> Self {
         let record = context.companion_record(&item, outcome, None);
         let ending = Ending::Dead(outcome.kind().to_owned());
-        Self { item, ending, records: vec![record], mark: None, lent: 0 }
+        Self { item, ending, records: vec![record], mark: None, lent: 0, mark_lent: false }
     }
 
     fn bytes(&self) -> usize {
@@ -251,7 +267,7 @@ pub(crate) async fn append(
             }
         }
     }
-    let marks = marks(&settling);
+    let marks: Vec<Mark> = settling.iter_mut().filter_map(|one| one.mark.take()).collect();
     if !marks.is_empty() {
         let store = context.store()?;
         context.until_available("idempotency mark", || store.mark(marks.clone())).await?;
@@ -271,15 +287,15 @@ pub(crate) async fn transact(
 ) -> Result<Acknowledged, PipelineError> {
     let output_bytes = output_bytes(&settling);
     let mut wait = crate::pipeline::Backoff::default();
-    let mut transaction = Arc::new(lend(&context, &mut settling, committed.as_ref())?);
+    let mut lent = lend(&context, &mut settling, committed.as_ref())?;
     loop {
         let in_round = committed.is_some().then(|| context.rounds.enter());
-        let answer = consumer.transact(Arc::clone(&transaction)).await;
+        let answer = consumer.transact(Arc::clone(&lent.transaction)).await;
         drop(in_round);
         match answer {
             Ok(()) => break,
             Err(TransactError::Offender { index, error }) => {
-                let owner = take_back(&mut settling, transaction, index);
+                let owner = take_back(&mut settling, lent, index);
                 let one = owner.and_then(|owner| settling.get_mut(owner)).ok_or_else(|| {
                     PipelineError::Stopped(format!(
                         "pipeline {}: an idempotency mark is refused: {error}; nothing is lost, its message stays uncommitted: mend the topic and start again",
@@ -287,62 +303,70 @@ pub(crate) async fn transact(
                     ))
                 })?;
                 one.refused(&context, &error)?;
-                transaction = Arc::new(lend(&context, &mut settling, committed.as_ref())?);
+                lent = lend(&context, &mut settling, committed.as_ref())?;
             }
             Err(TransactError::Log(error)) => {
                 context.or_wait("transaction", error, &mut wait).await?;
             }
         }
     }
-    take_back(&mut settling, transaction, 0);
-    let marks = marks(&settling);
-    if !marks.is_empty() {
+    if !lent.marks.is_empty() {
         let store = context.store()?;
-        context.until_available("idempotency copy", || store.marked(&marks)).await?;
+        context.until_available("idempotency copy", || store.marked(&lent.marks)).await?;
     }
+    take_back(&mut settling, lent, 0);
     Ok(Acknowledged { settled: settling, copies: Vec::new(), output_bytes, committed })
 }
 
-/// The transaction of these messages: their records go into it, and come back by [`take_back`]. The log may
-/// be asked more than once, and there are many records, so they are lent instead of copied. The records of marks,
+/// What messages have in a transaction.
+struct Lent {
+    transaction: Arc<Transaction>,
+    /// Their marks, where the log has records of them instead.
+    marks: Vec<Mark>,
+}
+
+/// The transaction of these messages: their records and marks go into it, and come back by [`take_back`]. The log may
+/// be asked more than once, and there are many of them, so they are lent instead of copied. The records of marks,
 /// where there are any, stand behind all others, and are nobody's.
 fn lend(
     context: &Context,
     settling: &mut [Settling],
     committed: Option<&Committed>,
-) -> Result<Transaction, PipelineError> {
+) -> Result<Lent, PipelineError> {
     let mut records = Vec::with_capacity(settling.iter().map(|one| one.records.len()).sum());
     for one in settling.iter_mut() {
         one.lent = one.records.len();
         records.append(&mut one.records);
     }
-    let mut marks = marks(settling);
+    let mut marks = Vec::new();
+    for one in settling.iter_mut() {
+        one.mark_lent = one.mark.is_some();
+        marks.extend(one.mark.take());
+    }
+    let mut beside = Vec::new();
     if !marks.is_empty()
         && let Some(bearers) = context.store()?.records(&marks)
     {
         records.extend(bearers);
-        marks.clear();
+        beside = std::mem::take(&mut marks);
     }
     let commits = committed.map(|committed| committed.commits.clone()).unwrap_or_default();
-    Ok(Transaction { records, marks, commits })
+    let transaction = Arc::new(Transaction { records, marks, commits });
+    Ok(Lent { transaction, marks: beside })
 }
 
-/// The marks of those that are done and have a key.
-fn marks(settling: &[Settling]) -> Vec<Mark> {
-    settling.iter().filter_map(|one| one.mark.clone()).collect()
-}
-
-/// Gives the records back to their messages; says whose the record at `index` is.
-fn take_back(
-    settling: &mut [Settling],
-    transaction: Arc<Transaction>,
-    index: usize,
-) -> Option<usize> {
-    let mut records = Arc::unwrap_or_clone(transaction).records.into_iter();
+/// Gives records and marks back to their messages; says whose the record at `index` is.
+fn take_back(settling: &mut [Settling], lent: Lent, index: usize) -> Option<usize> {
+    let Transaction { records, marks, .. } = Arc::unwrap_or_clone(lent.transaction);
+    let mut records = records.into_iter();
+    let mut marks = marks.into_iter().chain(lent.marks);
     let (mut owner, mut given) = (None, 0);
     for (number, one) in settling.iter_mut().enumerate() {
         one.records.extend(records.by_ref().take(one.lent));
         given += std::mem::take(&mut one.lent);
+        if std::mem::take(&mut one.mark_lent) {
+            one.mark = marks.next();
+        }
         if owner.is_none() && index < given {
             owner = Some(number);
         }

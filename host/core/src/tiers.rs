@@ -345,6 +345,7 @@ fn arrive(group: &str, source: &Partition, tier: usize, message: Message, made: 
                 attempt: found.attempt.max(made).saturating_add(1),
                 turn: found.turn,
                 timestamp: found.origin_timestamp,
+                trace: None,
             };
             let message = Message {
                 topic: source.topic.clone(),
@@ -357,7 +358,8 @@ fn arrive(group: &str, source: &Partition, tier: usize, message: Message, made: 
             (message, context, Some(found), None)
         }
         Belongs::Unreadable(reason) => {
-            let context = AttemptContext { attempt: 0, turn: offset, timestamp: message.timestamp };
+            let timestamp = message.timestamp;
+            let context = AttemptContext { attempt: 0, turn: offset, timestamp, trace: None };
             (message, context, None, Some(format!("not a retry of this pipeline: {reason}")))
         }
     };
@@ -371,6 +373,7 @@ fn arrive(group: &str, source: &Partition, tier: usize, message: Message, made: 
         waits: false,
         pauses: 0,
         refused: None,
+        trace: None,
         attempted_by: None,
     });
     match unreadable {

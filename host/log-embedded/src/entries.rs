@@ -1,19 +1,21 @@
-//! Entries: how topics, log starts, commits, idempotency marks and the seal lie in the store.
+//! Entries: how topics, log starts, commits, idempotency marks ([`packed_marks`]) and the seal lie in the store.
 //!
 //! Every value is `version u8 | fields | crc u32`, little endian; the checksum covers the key too,
 //! so an entry cannot be taken for another. Keys are big endian where their order matters.
 //!
 //! Limits: a commit beyond [`COMMIT_BYTES_MAX`] is refused by the writer.
 
+pub(crate) mod packed_marks;
+
 use std::time::Duration;
 
-use millstream_core::idempotency::{Mark, Scope};
+use millstream_core::leb128;
 use millstream_core::log::{Commit, TopicSpec};
-use millstream_core::message::{EpochMs, Offset};
+use millstream_core::message::Offset;
 
 use crate::record_batch::{Damage, position};
 
-/// The largest encoded commit. Ranges take 16 bytes each, attempts and suspects 12.
+/// The largest encoded commit. Ranges take two bytes each or more, attempts and suspects 12.
 pub(crate) const COMMIT_BYTES_MAX: usize = 1024 * 1024;
 /// The longest group name.
 pub(crate) const GROUP_BYTES_MAX: usize = 255;
@@ -73,16 +75,6 @@ pub(crate) fn commit_key(group: &str, topic: u32, partition: u32) -> Vec<u8> {
     key.extend_from_slice(&topic.to_be_bytes());
     key.extend_from_slice(&partition.to_be_bytes());
     key
-}
-
-/// The key of an idempotency mark.
-pub(crate) fn mark_key(scope: &Scope, key: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(8 + scope.group.len() + scope.partition.topic.len() + 64);
-    put_text(&mut bytes, &scope.group);
-    put_text(&mut bytes, &scope.partition.topic);
-    bytes.extend_from_slice(&scope.partition.number.to_be_bytes());
-    bytes.extend_from_slice(key);
-    bytes
 }
 
 // Names are at most 255 bytes (checked where they come in), so a length of two bytes holds.
@@ -175,9 +167,11 @@ pub(crate) fn encode_commit(key: &[u8], commit: &Commit) -> Vec<u8> {
     let mut out = Out::new();
     out.u64(commit.next);
     out.u64(commit.settled_above.len() as u64);
+    let mut at = commit.next;
     for range in &commit.settled_above {
-        out.u64(range.start);
-        out.u64(range.end);
+        out.leb128(range.start.saturating_sub(at));
+        out.leb128(range.end.saturating_sub(range.start));
+        at = range.end;
     }
     put_counts(&mut out, &commit.attempts);
     out.u32(commit.owners);
@@ -189,11 +183,13 @@ pub(crate) fn encode_commit(key: &[u8], commit: &Commit) -> Vec<u8> {
 pub(crate) fn decode_commit(key: &[u8], bytes: &[u8]) -> Result<Commit, Damage> {
     let mut fields = In::opened(key, bytes)?;
     let next = fields.u64()?;
-    let ranges = fields.count(16)?;
+    let ranges = fields.count(2)?;
     let mut settled_above = Vec::with_capacity(ranges);
+    let mut at = next;
     for _ in 0..ranges {
-        let (start, end) = (fields.u64()?, fields.u64()?);
-        settled_above.push(start..end);
+        let start = fields.leb128_beyond(at)?;
+        at = fields.leb128_beyond(start)?;
+        settled_above.push(start..at);
     }
     let attempts = counts(&mut fields)?;
     let owners = fields.u32()?;
@@ -219,22 +215,6 @@ fn counts(fields: &mut In<'_>) -> Result<Vec<(Offset, u32)>, Damage> {
     Ok(counts)
 }
 
-/// The stored bytes of a mark.
-pub(crate) fn encode_mark(key: &[u8], mark: &Mark) -> Vec<u8> {
-    let mut out = Out::new();
-    out.u64(mark.turn);
-    out.u64(mark.expires.cast_unsigned());
-    out.sealed(key)
-}
-
-/// The turn of the mark that was stored under `key`, and when it may be forgotten.
-pub(crate) fn decode_mark(key: &[u8], bytes: &[u8]) -> Result<(Offset, EpochMs), Damage> {
-    let mut fields = In::opened(key, bytes)?;
-    let mark = (fields.u64()?, fields.u64()?.cast_signed());
-    fields.end()?;
-    Ok(mark)
-}
-
 fn crc(key: &[u8], body: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(key);
@@ -253,12 +233,24 @@ impl Out {
         self.0.push(value);
     }
 
+    fn u16(&mut self, value: u16) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     fn u32(&mut self, value: u32) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
     fn u64(&mut self, value: u64) {
         self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn leb128(&mut self, value: u64) {
+        leb128::put(&mut self.0, value);
     }
 
     fn optional(&mut self, value: Option<u64>) {
@@ -305,12 +297,30 @@ impl<'a> In<'a> {
         self.array::<1>().map(|[byte]| byte)
     }
 
+    fn u16(&mut self) -> Result<u16, Damage> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn bytes(&mut self, count: usize) -> Result<&'a [u8], Damage> {
+        let (bytes, rest) =
+            self.0.split_at_checked(count).ok_or_else(|| Damage("it ends too early".to_owned()))?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
     fn u32(&mut self) -> Result<u32, Damage> {
         self.array().map(u32::from_le_bytes)
     }
 
     fn u64(&mut self) -> Result<u64, Damage> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// The number that is so much beyond another as the next one says.
+    fn leb128_beyond(&mut self, other: u64) -> Result<u64, Damage> {
+        let distance = leb128::take(&mut self.0);
+        let beyond = distance.and_then(|distance| other.checked_add(distance));
+        beyond.ok_or_else(|| Damage("a range of it ends nowhere".to_owned()))
     }
 
     fn optional(&mut self) -> Result<Option<u64>, Damage> {

@@ -4,6 +4,7 @@
 //! host.lock      locked by the process that owns the folder; says which (JSON)
 //! format         what this folder is (JSON): written first as "creating", last as "ready"
 //! acknowledged   which writes were answered for
+//! marks/         the index of idempotency marks: may be missing, is made from the store then
 //! store/         the storage library's
 //! ```
 //!
@@ -20,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::manifest;
 use crate::options::OpenError;
 
-/// The version this program writes, and the only one it reads: what wrote version 1 was never released.
-const VERSION: u64 = 2;
+/// The version this program writes, and the only one it reads: what wrote versions 1 and 2 was never released.
+const VERSION: u64 = 3;
 const KIND: &str = "millstream-embedded-log";
 const LOCK_FILE: &str = "host.lock";
 const FORMAT_FILE: &str = "format";
@@ -137,6 +138,11 @@ impl Folder {
     /// Where the storage library works.
     pub(crate) fn store(&self) -> PathBuf {
         self.path.join("store")
+    }
+
+    /// Where the index of idempotency marks lies.
+    pub(crate) fn marks(&self) -> PathBuf {
+        self.path.join("marks")
     }
 
     /// Where the acknowledged writes are noted.

@@ -3,13 +3,15 @@
 //!
 //! What is read must be the same when it is written and read again, and a batch the same in pieces as whole.
 
+use std::sync::Arc;
+
 use millstream_core::idempotency::{Mark, Scope};
 use millstream_core::log::{Commit, Room, TopicSpec};
 use millstream_core::message::{Message, Offset, Partition, Record};
 
+use crate::entries::packed_marks::{self, MarksKey, PackedMarks};
 use crate::entries::{
-    SEAL_KEY, Seal, StartEntry, TopicEntry, decode_commit, decode_mark, encode_commit, encode_mark,
-    sealed,
+    SEAL_KEY, Seal, StartEntry, TopicEntry, decode_commit, encode_commit, sealed,
 };
 use crate::record_batch::{
     self, BatchBuilder, BatchKey, Damage, KEY_BYTES, StoredBatch, encoded_bytes,
@@ -22,8 +24,8 @@ fn source() -> Partition {
     Partition::new("orders", 0)
 }
 
-fn scope() -> Scope {
-    Scope { group: "group".into(), partition: source() }
+fn scope() -> Arc<Scope> {
+    Arc::new(Scope { group: "group".into(), partition: source() })
 }
 
 /// Reads an entry in each way it may be meant.
@@ -42,14 +44,36 @@ pub fn entry(key: &[u8], bytes: &[u8]) {
     if let Ok(start) = StartEntry::decode(key, &value) {
         assert_eq!(start.encode(key), value);
     }
-    if let Ok((turn, expires)) = decode_mark(key, &value) {
-        let mark = Mark { scope: scope(), key: Default::default(), turn, expires };
-        assert_eq!(encode_mark(key, &mark), value);
+    let mut marks = Vec::new();
+    if read_marks(key, &value, &mut marks).is_ok() && marks.iter().all(PackedMarks::takes) {
+        let mut packed = PackedMarks::default();
+        for mark in &marks {
+            packed.push(mark);
+        }
+        let (key, value) = packed.finish(1);
+        let mut again = Vec::new();
+        assert_eq!(read_marks(&key, &value, &mut again), Ok(()));
+        assert_eq!(again, marks);
+    }
+    if let Ok(marks_key) = MarksKey::decode(key) {
+        assert_eq!(marks_key.encode(), key);
     }
     let value = sealed(SEAL_KEY, bytes);
     if let Ok(seal) = Seal::decode(&value) {
         assert_eq!(seal.encode(), value);
     }
+}
+
+fn read_marks(key: &[u8], value: &[u8], marks: &mut Vec<Mark>) -> Result<(), Damage> {
+    packed_marks::decode(key, value, |scope, found| {
+        let scope = Arc::new(scope.clone());
+        marks.extend(found.map(|(key, marked)| Mark {
+            scope: Arc::clone(&scope),
+            key: bytes::Bytes::copy_from_slice(key),
+            turn: marked.turn,
+            expires: marked.expires,
+        }));
+    })
 }
 
 /// Reads a batch.
@@ -104,13 +128,16 @@ pub fn entries(commit: &Commit, topic: &TopicSpec) -> Vec<(&'static str, Vec<u8>
     let entry = TopicEntry { id: 7, spec: topic.clone() };
     let start = StartEntry { start: 3, end: 9, bytes_to: 4_000, bytes_before: 1_000 };
     let mark = Mark { scope: scope(), key: "A-17".into(), turn: 42, expires: 1_700_000_000_000 };
+    let mut packed = PackedMarks::default();
+    packed.push(&mark);
+    let (marks_key, marks) = packed.finish(12);
     let seal = Seal { number: 12, sequence_floor: 30 };
     let opened = |value: Vec<u8>| value.split_last_chunk::<4>().map_or(&[][..], |v| v.0).to_vec();
     vec![
         ("commit", b"c".to_vec(), opened(encode_commit(b"c", commit))),
         ("topic", key.clone(), opened(entry.encode(&key))),
         ("start", b"p".to_vec(), opened(start.encode(b"p"))),
-        ("mark", b"m".to_vec(), opened(encode_mark(b"m", &mark))),
+        ("marks", marks_key, opened(marks)),
         ("seal", SEAL_KEY.to_vec(), opened(seal.encode())),
     ]
 }

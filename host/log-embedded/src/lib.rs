@@ -13,6 +13,7 @@
 //!   in silence.
 //! - `queue`, `writer`: how writes become durable in groups. `background`, `sweep`: sync and
 //!   retention.
+//! - `marks`: the index that idempotency keys are asked of, brought up to the log when it opens.
 //! - `topics`, `groups`, `reading`, `consumer`: how messages reach their readers.
 //!
 //! Non-obvious invariants: every write has a number, and a store that ends below the acknowledged
@@ -31,6 +32,7 @@ mod journal;
 mod locks;
 mod log;
 mod manifest;
+mod marks;
 mod options;
 mod partitioner;
 mod queue;

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millstream_core::idempotency::{IdempotencyStore, Mark, Scope};
+use millstream_core::idempotency::{IdempotencyStore, Mark, Marked, Scope};
 use millstream_core::log::{
     Appended, Batch, Commit, Consumer, Ends, Log, LogError, RecordError, Room, Subscription,
     TopicSpec, TransactError, Transaction, Writer as PortWriter,
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::background::{Stop, sweep_by_interval, sync_by_interval};
 use crate::consumer::EmbeddedConsumer;
-use crate::entries::{GROUP_BYTES_MAX, commit_key, decode_commit, decode_mark, mark_key};
+use crate::entries::{GROUP_BYTES_MAX, commit_key, decode_commit};
 use crate::groups::Member;
 use crate::locks::{lock, read};
 use crate::options::{Durability, EmbeddedOptions, OpenError};
@@ -30,7 +30,7 @@ use crate::writer::Writer;
 use crate::writers;
 
 /// What the port is told a commit may hold; more is kept too, up to a megabyte.
-const COMMIT_METADATA_BYTES: usize = 64 * 1024;
+const COMMIT_METADATA_BYTES: usize = 128 * 1024;
 
 /// A log in a local directory. Dropping it closes it.
 pub struct EmbeddedLog {
@@ -124,7 +124,8 @@ impl EmbeddedLog {
     /// `Fatal` if the log was closed; `Unavailable` if the system does not tell.
     pub fn size_bytes(&self) -> Result<u64, LogError> {
         let store = self.shared.store()?;
-        store.db.disk_space().map_err(|error| store.read_error("the size", &error))
+        let bytes = store.db.disk_space().map_err(|error| store.read_error("the size", &error))?;
+        Ok(bytes.saturating_add(store.index.size_bytes()))
     }
 
     /// The bytes of a partition's messages as they are stored.
@@ -145,6 +146,7 @@ impl EmbeddedLog {
             sweep_topics(&shared)?;
             let mut cursor = MarksCursor::default();
             while !sweep_marks(&shared, &mut cursor, usize::MAX)? {}
+            shared.store()?.index.sweep();
             Ok(())
         })
         .await
@@ -353,21 +355,17 @@ impl IdempotencyStore for EmbeddedLog {
         now: EpochMs,
     ) -> Result<Vec<Option<Offset>>, LogError> {
         check_group(&scope.group)?;
-        let keys: Vec<Vec<u8>> = keys.iter().map(|key| mark_key(scope, key)).collect();
         let store = self.shared.store()?;
-        let partition = scope.partition.clone();
-        blocking(&self.shared, move || {
-            let read = |key: &Vec<u8>| {
-                let Some(bytes) = store.get(&store.marks, key)? else { return Ok(None) };
-                let (turn, expires) = decode_mark(key, &bytes).map_err(|damage| {
-                    let what = format!("an idempotency mark of {partition}");
-                    store.damage_error(&what, &damage.to_string())
-                })?;
-                Ok((expires > now).then_some(turn))
-            };
-            keys.iter().map(read).collect()
-        })
-        .await
+        let live = move |found: Vec<Option<Marked>>| {
+            let live = |marked: Option<Marked>| marked.filter(|m| m.expires > now).map(|m| m.turn);
+            found.into_iter().map(live).collect()
+        };
+        // Most keys are new, which memory tells.
+        let asked = match store.index.ask(scope, keys).known() {
+            Ok(found) => return Ok(live(found)),
+            Err(asked) => asked,
+        };
+        blocking(&self.shared, move || Ok(live(store.index.read(asked)?))).await
     }
 
     async fn mark(&self, marks: Vec<Mark>) -> Result<(), LogError> {

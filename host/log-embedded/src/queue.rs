@@ -9,7 +9,7 @@ use millstream_core::idempotency::Mark;
 use millstream_core::log::{
     Appended, Commits, LogError, RecordError, TopicSpec, TransactError, Transaction,
 };
-use millstream_core::message::{EpochMs, Offset, Record};
+use millstream_core::message::{Offset, Record};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::groups::Member;
@@ -47,8 +47,8 @@ pub(crate) enum Request {
     CreateTopic { spec: TopicSpec, reply: Reply<Result<(), LogError>> },
     /// Move a partition's start and remove the batches below it.
     Trim { trim: Trim, reply: Reply<Result<(), LogError>> },
-    /// Remove marks that have expired by `now`.
-    Forget { keys: Vec<Vec<u8>>, now: EpochMs, reply: Reply<Result<(), LogError>> },
+    /// Remove the marks of these writes, all of which have expired.
+    Forget { keys: Vec<Vec<u8>>, reply: Reply<Result<(), LogError>> },
     /// Look up: groups changed, or the log is closing.
     Wake,
 }

@@ -1,8 +1,8 @@
 //! Store: the storage library as this log uses it, opened with distrust and closed in order.
 //!
 //! Three keyspaces: `messages` (record batches), `state` (topics, starts, commits, the seal) and
-//! `marks`. Batches of 4 KiB and more lie in blob files, which are written once; what moves when
-//! tables are merged are keys and small batches.
+//! `marks` (idempotency marks, an entry a write). Batches and marks of 4 KiB and more lie in blob files, which are
+//! written once; what moves when tables are merged are keys and small entries. Beside them lies the index of the marks.
 //!
 //! What the library does when the disk fails it: the write that failed and all after it are refused
 //! (it calls itself poisoned), since what is on the disk is not known any more; only opening it
@@ -16,12 +16,14 @@ use std::path::Path;
 use bytes::Bytes;
 use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
 use millstream_core::log::LogError;
+use millstream_mark_copy::MarkIndex;
 use tokio::sync::oneshot;
 
 use crate::acknowledged::AcknowledgedFile;
 use crate::entries::{SEAL_KEY, Seal};
 use crate::folder::{Folder, open_error};
 use crate::journal::{self, JournalError};
+use crate::marks;
 use crate::options::{EmbeddedOptions, OpenError};
 
 const KEYSPACES: [&str; 3] = ["messages", "state", "marks"];
@@ -44,10 +46,12 @@ pub(crate) struct Store {
     pub(crate) messages: Keyspace,
     /// Topics, starts, commits, the seal.
     pub(crate) state: Keyspace,
-    /// Idempotency marks.
+    /// Idempotency marks, an entry a write.
     pub(crate) marks: Keyspace,
     /// The library's handle.
     pub(crate) db: Database,
+    /// What is asked for marks.
+    pub(crate) index: MarkIndex,
     write_buffer_bytes: u64,
     /// Last, so that the folder is given up when all else is closed.
     pub(crate) folder: std::sync::Mutex<Folder>,
@@ -90,7 +94,8 @@ impl Store {
         let path = folder.acknowledged();
         let acknowledged =
             AcknowledgedFile::create(&path).map_err(|error| open_error(&path, error))?;
-        let store = Self::open_library(folder, options)?;
+        let store = Self::open_library(folder, &cluster_id, options)?;
+        marks::bring_up(&store, 0, options.clock.now())?;
         let folder = crate::locks::lock(&store.folder);
         let mut keyspaces = vec!["0".to_owned()];
         for keyspace in [&store.messages, &store.state, &store.marks] {
@@ -145,7 +150,7 @@ impl Store {
         for unsynced in &journals.unsynced {
             unsynced.write_again().map_err(|error| open_error(&unsynced.path, error))?;
         }
-        let store = Self::open_library(folder, options)?;
+        let store = Self::open_library(folder, &cluster_id, options)?;
         let seal = store.seal()?;
         let written = journals.last.unwrap_or(required);
         let complete = seal >= required && journals.last.is_none_or(|last| last == seal);
@@ -171,6 +176,7 @@ impl Store {
                  durability \"always\" would have kept them"
             );
         }
+        marks::bring_up(&store, seal, options.clock.now())?;
         acknowledged.restart_at(seal).map_err(|error| open_error(&path, error))?;
         Ok(Opened { store, acknowledged, cluster_id, sealed: seal })
     }
@@ -191,7 +197,11 @@ impl Store {
             .map_err(|damage| damaged(format!("its seal makes no sense: {damage}")))
     }
 
-    fn open_library(folder: Folder, options: &EmbeddedOptions) -> Result<Self, OpenError> {
+    fn open_library(
+        folder: Folder,
+        cluster_id: &str,
+        options: &EmbeddedOptions,
+    ) -> Result<Self, OpenError> {
         let path = folder.store();
         let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let db = Database::builder(&path)
@@ -207,21 +217,32 @@ impl Store {
             }
             let buffer = options.write_buffer_bytes.max(1024 * 1024);
             let [messages, state, marks] = KEYSPACES;
-            let messages = db.keyspace(messages, || {
+            let in_blobs = || {
                 KeyspaceCreateOptions::default().with_kv_separation(Some(
                     KvSeparationOptions::default()
                         .separation_threshold(BLOB_BYTES_MIN)
                         .compression(fjall::CompressionType::None),
                 ))
-            })?;
+            };
+            let messages = db.keyspace(messages, in_blobs)?;
             let state = db.keyspace(state, KeyspaceCreateOptions::default)?;
-            let marks = db.keyspace(marks, KeyspaceCreateOptions::default)?;
+            let marks = db.keyspace(marks, in_blobs)?;
             Ok((db, messages, state, marks, buffer))
         }));
         match opened {
-            Ok(Ok((db, messages, state, marks, write_buffer_bytes))) => {
+            Ok(Ok((db, messages, state, marked, write_buffer_bytes))) => {
+                let index = marks::open(&folder.marks(), cluster_id, options)?;
                 let folder = std::sync::Mutex::new(folder);
-                Ok(Self { messages, state, marks, db, write_buffer_bytes, folder, released: None })
+                Ok(Self {
+                    messages,
+                    state,
+                    marks: marked,
+                    db,
+                    index,
+                    write_buffer_bytes,
+                    folder,
+                    released: None,
+                })
             }
             Ok(Err(fjall::Error::Io(error))) if !is_damage(&error) => Err(open_error(&path, error)),
             Ok(Err(fjall::Error::Storage(fjall::LsmError::Io(error)))) if !is_damage(&error) => {

@@ -4,8 +4,11 @@
 //! their messages are older than `retention`, or the partition keeps `retention_bytes` without
 //! them. A topic without retention is never trimmed. Batches are judged by their keys; none is read.
 //!
-//! Limits: a write removes at most [`STEP`] batches or marks, so that appends wait for none of it
-//! long; one round looks at [`MARKS_PER_ROUND`] marks and the next goes on behind them.
+//! Marks lie in the log by the writes that brought them, and go when all of a write's have expired; judged by their keys, too.
+//! Their index gives back its space by itself.
+//!
+//! Limits: a write removes at most [`STEP`] batches or writes' marks, so that appends wait for none of it
+//! long; one round looks at the marks of [`MARKS_PER_ROUND`] writes and the next goes on behind them.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use fjall::Guard;
 use millstream_core::log::LogError;
 use millstream_core::message::{EpochMs, Offset};
 
-use crate::entries::decode_mark;
+use crate::entries::packed_marks::MarksKey;
 use crate::locks::read;
 use crate::queue::{Request, Trim};
 use crate::record_batch::{BatchKey, KEY_BYTES};
@@ -22,9 +25,9 @@ use crate::shared::Shared;
 use crate::store::Store;
 use crate::topics::{PartitionState, TopicState};
 
-/// Batches or marks that one write removes.
+/// Batches or writes' marks that one write removes.
 const STEP: usize = 1000;
-/// Marks that one round of the thread looks at.
+/// Writes whose marks one round of the thread looks at.
 pub(crate) const MARKS_PER_ROUND: usize = 100_000;
 
 /// What may go of a partition.
@@ -127,7 +130,7 @@ fn next_trim(
     Ok((start > old_start).then_some(trim))
 }
 
-/// Looks at up to `count` marks from the cursor on and removes those that have expired. Tells
+/// Looks at the marks of up to `count` writes from the cursor on and removes those that have all expired. Tells
 /// whether the end was reached; the next round then begins at the front.
 pub(crate) fn sweep_marks(
     shared: &Shared,
@@ -144,14 +147,13 @@ pub(crate) fn sweep_marks(
         {
             let store = shared.store()?;
             for entry in store.marks.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(10 * STEP) {
-                let (key, value) = entry
-                    .into_inner()
-                    .map_err(|error| store.read_error("an idempotency mark", &error))?;
-                let (_, expires) = decode_mark(&key, &value).map_err(|damage| {
-                    store.damage_error("an idempotency mark", &damage.to_string())
+                let key = Guard::key(entry)
+                    .map_err(|error| store.read_error("idempotency marks", &error))?;
+                let found = MarksKey::decode(&key).map_err(|damage| {
+                    store.damage_error("the idempotency marks of a write", &damage.to_string())
                 })?;
                 seen += 1;
-                if expires <= now {
+                if found.expires <= now {
                     expired.push(key.to_vec());
                 }
                 last = Some(key.to_vec());
@@ -161,8 +163,7 @@ pub(crate) fn sweep_marks(
             }
         }
         if !expired.is_empty() {
-            let done =
-                shared.queue.ask_blocking(|reply| Request::Forget { keys: expired, now, reply });
+            let done = shared.queue.ask_blocking(|reply| Request::Forget { keys: expired, reply });
             done.unwrap_or_else(|| Err(shared.closed()))?;
         }
         if seen == 0 {

@@ -19,6 +19,7 @@ mod consuming;
 mod damage;
 mod full_disk;
 mod killed;
+mod marks;
 mod retention;
 mod transactions;
 

@@ -2,7 +2,7 @@
 //!
 //! It takes whatever waits in the queue and makes one write of it (group commit): the storage
 //! library's cost, the sync with `durability = "always"` and the wake-ups are paid once for all of
-//! them. The order is: plan, write (and sync), note as acknowledged, publish to readers, answer.
+//! them. The order is: plan, write (and sync), note as acknowledged, index the marks, publish to readers, answer.
 //!
 //! Invariants: an answer is never sent before its write is as durable as configured. A write that
 //! was refused as `Unavailable` was never handed to the storage library, so it is known not to have
@@ -21,10 +21,13 @@ use std::time::Duration;
 use fjall::PersistMode;
 use millstream_core::log::LogError;
 use millstream_core::message::Offset;
+use millstream_mark_copy::Batch;
 use tokio::sync::mpsc;
 
+use crate::entries::packed_marks::PackedMarks;
 use crate::entries::{SEAL_KEY, Seal};
 use crate::locks::{lock, read};
+use crate::marks;
 use crate::options::{Durability, EmbeddedOptions};
 use crate::queue::{Queued, Request};
 use crate::shared::Shared;
@@ -126,7 +129,9 @@ impl Writer {
                 Request::AppendAll { claim, transaction, reply } => {
                     match self.shared.writers.check(&claim) {
                         Ok(()) => self.plan_transaction(&mut plan, None, &transaction, reply),
-                        Err(error) => drop(reply.send(Err(error.into()))),
+                        Err(error) => {
+                            reply.send(Err(error.into())).ok();
+                        }
                     }
                 }
                 Request::CreateTopic { spec, reply } => {
@@ -137,9 +142,9 @@ impl Writer {
                     self.write_and_answer(&mut plan);
                     reply.send(self.trim(&trim)).ok();
                 }
-                Request::Forget { keys, now, reply } => {
+                Request::Forget { keys, reply } => {
                     self.write_and_answer(&mut plan);
-                    reply.send(self.forget(keys, now)).ok();
+                    reply.send(self.forget(keys)).ok();
                 }
                 Request::Wake => {}
             }
@@ -159,6 +164,8 @@ impl Writer {
         let result = self.try_write(plan);
         plan.entries.clear();
         plan.starts.clear();
+        plan.marks = PackedMarks::default();
+        plan.indexed = Batch::default();
         for slot in self.touched.drain(..) {
             if let Some(partition) = self.partitions.get_mut(slot) {
                 partition.abandon();
@@ -168,7 +175,7 @@ impl Writer {
     }
 
     fn try_write(&mut self, plan: &mut Plan) -> Result<(), LogError> {
-        if self.touched.is_empty() && plan.entries.is_empty() {
+        if self.touched.is_empty() && plan.entries.is_empty() && plan.marks.is_empty() {
             return Ok(());
         }
         if let Some(broken) = self.shared.broken() {
@@ -205,6 +212,10 @@ impl Writer {
                 None => batch.remove(keyspace, key),
             }
         }
+        if !plan.marks.is_empty() {
+            let (key, value) = std::mem::take(&mut plan.marks).finish(number);
+            batch.insert(&self.store.marks, key, value);
+        }
         batch.commit().map_err(|error| self.write_failed(&error))?;
         self.sealed = number;
         let noted = lock(&self.shared.acknowledged).written(number, always);
@@ -215,6 +226,10 @@ impl Writer {
                 self.shared.folder
             ))
         })?;
+        if !plan.indexed.is_empty() {
+            let indexed = std::mem::take(&mut plan.indexed);
+            self.store.index.put(indexed, Some((&marks::whole_log(), number)));
+        }
         self.publish();
         if let Err(error) = self.store.rotate_full_buffers() {
             // The write itself is done; what is wrong shows at the next one.
@@ -231,7 +246,8 @@ impl Writer {
         let partitions = self.touched.iter().filter_map(|slot| self.partitions.get(*slot));
         let batches = partitions.flat_map(|partition| &partition.ready);
         let batches: usize = batches.map(|(key, stored)| 64 + key.len() + stored.value.len()).sum();
-        (entries + batches) as u64
+        let marks = if plan.marks.is_empty() { 0 } else { plan.marks.bytes() };
+        (entries + batches + marks) as u64
     }
 
     // The library blocks a writer that is too far ahead of its tables, and does so for ever if the

@@ -122,6 +122,7 @@ impl World {
             clock: Arc::new(SystemClock),
             metrics: Metrics::new(&registry).expect("a fresh registry"),
             suspicion: SuspicionRight::default(),
+            traces: None,
         };
         Pipeline::new(spec, ports)
     }

@@ -17,6 +17,7 @@ use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use millstream_core::leb128::{put, take};
 use millstream_core::log::Commit;
 use millstream_core::message::{Offset, Partition};
 
@@ -121,32 +122,6 @@ fn checksum(cluster_id: &str, partition: &Partition, body: &[u8]) -> u32 {
     hasher.update(&partition.number.to_be_bytes());
     hasher.update(body);
     hasher.finalize()
-}
-
-/// LEB128.
-fn put(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-fn take(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let part = u64::from(byte & 0x7f);
-        if shift == 63 && part > 1 {
-            return None;
-        }
-        number |= part << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 /// The text whose body is `body`, with what stands around it.

@@ -184,7 +184,7 @@ async fn a_mark_without_an_answer_is_shown_to_others_only() {
     let log = cluster.host(None);
     let scope = Scope { group: "g".into(), partition };
     let key = Bytes::from_static(b"k");
-    let mark = Mark { scope: scope.clone(), key: key.clone(), turn: 4, expires: 10 };
+    let mark = Mark { scope: scope.clone().into(), key: key.clone(), turn: 4, expires: 10 };
     log.mark(vec![mark.clone()]).await.expect_err("the answer is lost");
     cluster.set_faults(Faults::default());
     let other = cluster.host(None);

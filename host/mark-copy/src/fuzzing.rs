@@ -1,33 +1,73 @@
-//! For `fuzz/` only: entries of a copy with any bytes in them. No part of the crate's promises.
+//! For `fuzz/` only: what an index has on the disk, with any bytes in it, their checksums right. No part of the
+//! crate's promises.
 
-use millstream_core::idempotency::Scope;
-use millstream_core::message::Partition;
+use std::sync::Arc;
 
-use crate::entries::{ScopeEntry, decode_mark, encode_mark, mark_prefix, scope_key, scope_of};
+use crate::digest::{Digest, Secret};
+use crate::entry::Entry;
+use crate::manifest::{Manifest, RunEntry};
+use crate::run::Footer;
 
-/// Reads an entry in each way it may be meant.
+/// Reads an entry, a footer and a manifest.
 ///
 /// # Panics
 /// If it is another one after it was written again.
-pub fn entry(bytes: &[u8]) {
-    if let Some(entry) = ScopeEntry::decode(bytes) {
-        assert_eq!(entry.encode(), bytes);
+pub fn stored(bytes: &[u8]) {
+    if let Some(entry) = Entry::decode(bytes) {
+        let mut again = Vec::new();
+        entry.encode_into(&mut again);
+        assert_eq!(again, bytes);
     }
-    if let Some(marked) = decode_mark(bytes) {
-        assert_eq!(encode_mark(marked), bytes);
+    let footer = [b"MSMARKS1", bytes].concat();
+    let footer = [footer.as_slice(), &xxhash_rust::xxh3::xxh3_64(&footer).to_le_bytes()].concat();
+    if let Some(decoded) = Footer::decode(&footer) {
+        assert_eq!(decoded.encode(), footer);
     }
-    if let Some((scope, generation)) = scope_of(bytes) {
-        assert!(bytes.starts_with(scope));
-        assert_eq!(bytes.get(scope.len()..scope.len() + 8), Some(&generation.to_be_bytes()[..]));
+    let checksum = format!("{:016x}\n", xxhash_rust::xxh3::xxh3_64(bytes));
+    if let Ok(manifest) = Manifest::decode(&[checksum.as_bytes(), bytes].concat()) {
+        let again = manifest.encode().ok().and_then(|again| Manifest::decode(&again).ok());
+        assert_eq!(again, Some(manifest));
     }
 }
 
-/// Scope and generation come back out of the key of a mark, whatever the names.
+/// Opens these bytes as run 1, their checksums made right, and asks it for everything in it.
 ///
 /// # Panics
-/// If they do not.
-pub fn mark_of(group: &str, topic: &str, number: u32, generation: u64, key: &[u8]) {
-    let scope = Scope { group: group.into(), partition: Partition::new(topic, number) };
-    let stored = [mark_prefix(&scope, generation).as_slice(), key].concat();
-    assert_eq!(scope_of(&stored), Some((scope_key(&scope).as_slice(), generation)));
+/// If it is not refused, and an entry that is read is not found.
+pub fn run(folder: &std::path::Path, bytes: &[u8]) {
+    let path = folder.join("1.run");
+    if std::fs::write(&path, crate::run::sealed(1, bytes)).is_err() {
+        return;
+    }
+    let Ok(run) = crate::run::Run::open(&path, 1) else { return };
+    let run = Arc::new(run);
+    let mut cursor = crate::run::Cursor::new(Arc::clone(&run));
+    while let Ok(Some(_)) = cursor.head() {
+        if let Some(entry) = cursor.take() {
+            run.get(entry.digest).ok();
+        }
+    }
+}
+
+/// Inputs to begin with: a run that was written, a manifest, a footer and an entry.
+pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let entry = Entry { digest: Digest { high: 1, low: 2 }, turn: 3, expires: 4, scope: 5 };
+    let mut manifest = Manifest::new("cluster", Secret([7; 16]));
+    manifest.runs.push(RunEntry { number: 1, level: 0 });
+    manifest.next_run = 2;
+    let manifest = manifest.encode().unwrap_or_default().split_off(17);
+    let (entries, filter_blocks) = (1, 1);
+    let footer =
+        Footer { run: 1, entries, filter_blocks, expires_min: 4, expires_max: 4, checksum: 0 };
+    let mut entry_bytes = Vec::new();
+    entry.encode_into(&mut entry_bytes);
+    let footer = footer.encode();
+    let body = footer.get(8..footer.len() - 8).unwrap_or_default();
+    let run = [vec![0], entry_bytes.clone(), vec![0; 4096 - 36 + 8 + 64], footer.clone()];
+    vec![
+        ("run", run.concat()),
+        ("manifest", [b"1", manifest.as_slice()].concat()),
+        ("footer", [b"1", body].concat()),
+        ("entry", [b"1", entry_bytes.as_slice()].concat()),
+    ]
 }

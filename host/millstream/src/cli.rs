@@ -63,7 +63,7 @@ enum Command {
     Scaler(commands::scaler::ScalerArgs),
     /// What the running host says of its pipelines
     Status(commands::status::StatusArgs),
-    /// Deploy a version of a pipeline's plugin, checked on every host before it takes effect
+    /// Deploy a version of a plugin, checked on every host before it takes effect
     Deploy(commands::deploy::DeployArgs),
     /// Go back to the version that was in use before, at once
     Rollback(commands::rollback::RollbackArgs),

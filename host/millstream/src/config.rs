@@ -15,6 +15,7 @@ mod pipeline;
 mod raw;
 pub mod summary;
 mod topics;
+mod traces;
 mod unknown_key;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ pub use log::{Durability, LogKind, LogOptions, NewTopics};
 pub use names::{host_problem, topic_problem};
 pub use raw::Scalar;
 pub use topics::{Companion, CompanionKind, companions};
+pub use traces::TracesOptions;
 
 use crate::finding::{Code, Finding};
 

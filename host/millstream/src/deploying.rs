@@ -120,7 +120,8 @@ pub fn who(by: Option<&str>) -> Who {
     Who { by, id: format!("{at}-{machine}-{}", std::process::id()), at }
 }
 
-fn user_at_host() -> String {
+/// The user who gave the command, as far as the system tells.
+pub(crate) fn user_at_host() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     let user = user.ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "somebody".to_owned());
     format!("{user}@{}", machine())

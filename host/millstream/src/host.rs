@@ -24,7 +24,6 @@ use millstream_core::metrics::Metrics;
 use millstream_core::pipeline::{PipelineError, Ports, SuspicionRight, Until};
 use millstream_core::shutdown::{Shutdown, Trigger};
 use millstream_core::status::PipelineStatus;
-use millstream_sandbox::Sandbox;
 use prometheus::Registry;
 use tokio::task::JoinSet;
 
@@ -33,6 +32,7 @@ use crate::config::{Config, LogKind, PipelineConfig, Secret, summary};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding, Severity};
 use crate::terminal::Terminal;
+use crate::traces::HostTraces;
 use crate::{topic_check, topic_plan, who};
 
 use deployed::Deployed;
@@ -57,28 +57,56 @@ pub async fn run(context: &Context, config: Config, until: Until) -> Result<Exit
     let (trigger, shutdown) = Shutdown::new();
     let signals = tokio::spawn(listen(context.terminal, trigger));
 
+    let observed = Observed::new()?;
     let sandbox = deployed::sandbox(&config).await?;
+    let loading = |log| Deployed::load(context, &config, log, &sandbox, &observed.metrics);
+    // A log that is not there yet has nothing deployed, and is not made for a plugin that cannot be loaded.
+    let is_new = !config.log.kind.is_kafka() && !config.host.log_dir().exists();
+    let early = if is_new { Some(loading(None).await?) } else { None };
     let mut log = HostLog::open(&config).await?;
-    let ended = with_log(context, &config, &mut log, sandbox, shutdown, until).await;
+    let deployed = match early {
+        Some(deployed) => Ok(deployed),
+        None => loading(Some(Arc::clone(&log.log))).await,
+    };
+    let ended = match deployed {
+        Ok(deployed) => {
+            with_log(context, &config, &mut log, deployed, observed, shutdown, until).await
+        }
+        Err(failure) => Err(failure),
+    };
     log.close().await;
     signals.abort();
     ended
+}
+
+/// The numbers of a host, and where they hang.
+struct Observed {
+    registry: Registry,
+    metrics: Metrics,
+}
+
+impl Observed {
+    fn new() -> Result<Self, Failure> {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).map_err(|error| {
+            Finding::new(Code::Io, "the metrics cannot be registered", "report it").because(error)
+        })?;
+        Ok(Self { registry, metrics })
+    }
 }
 
 async fn with_log(
     context: &Context,
     config: &Config,
     log: &mut HostLog,
-    sandbox: Arc<Sandbox>,
+    deployed: Deployed,
+    observed: Observed,
     shutdown: Shutdown,
     until: Until,
 ) -> Result<Exit, Failure> {
     topics(context, config, &*log.log).await?;
-    let registry = Registry::new();
-    let metrics = Metrics::new(&registry).map_err(|error| {
-        Finding::new(Code::Io, "the metrics cannot be registered", "report it").because(error)
-    })?;
-    let deployed = Deployed::load(context, config, &log.log, sandbox, &metrics).await?;
+    let Observed { registry, metrics } = observed;
+    let traces = HostTraces::start(config, &metrics)?;
     let suspicion = SuspicionRight::default();
     let mut pipelines = Vec::new();
     let mut statuses = BTreeMap::new();
@@ -92,6 +120,7 @@ async fn with_log(
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
             suspicion: suspicion.clone(),
+            traces: traces.as_ref().map(|traces| traces.of(pipeline)),
         };
         let status = deployed.status(&name);
         statuses.insert(name, status);
@@ -125,6 +154,9 @@ async fn with_log(
         }
     }
     following.stop().await;
+    if let Some(traces) = traces {
+        traces.close().await;
+    }
     admin.stop().await;
     if until == Until::CaughtUp && exit == Exit::Done {
         tell_what_is_left(context, config, &*log.log).await;

@@ -21,4 +21,5 @@ pub mod table;
 pub mod terminal;
 pub mod topic_check;
 pub mod topic_plan;
+pub mod traces;
 mod who;

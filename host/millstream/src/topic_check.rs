@@ -113,13 +113,6 @@ fn unfit(planned: &Planned, kafka: &KafkaConfig) -> Option<Finding> {
         reasons.push(format!("it keeps {size} of a partition, and marks need what they need"));
         settings.push("retention.bytes=-1".to_owned());
     }
-    if planned.role == Role::Control && !(there.compacted && there.retention.is_none()) {
-        reasons.push(
-            "it forgets deployed versions: only the last record of each key may stay".to_owned(),
-        );
-        settings.push("cleanup.policy=compact".to_owned());
-        settings.push("retention.ms=-1".to_owned());
-    }
     if planned.role == Role::States
         && let Some(retention) = there.retention
     {
@@ -132,6 +125,13 @@ fn unfit(planned: &Planned, kafka: &KafkaConfig) -> Option<Finding> {
     if planned.role == Role::States && !there.compacted {
         reasons.push("it is not compacted, and grows with every redrive".to_owned());
         settings.push("cleanup.policy=compact".to_owned());
+    }
+    if planned.role == Role::Control && !(there.compacted && there.retention.is_none()) {
+        reasons.push(
+            "it forgets deployed versions: only the last record of each key may stay".to_owned(),
+        );
+        settings.push("cleanup.policy=compact".to_owned());
+        settings.push("retention.ms=-1".to_owned());
     }
     if there.message_bytes_max < wanted.message_bytes_max {
         let (is, due) = (there.message_bytes_max, wanted.message_bytes_max);

@@ -49,10 +49,10 @@ pub enum Role {
     Tier,
     /// Its idempotency marks.
     Marks,
-    /// Which version of its plugin it runs; without it the file of the configuration.
-    Control,
     /// What became of its dead letters.
     States,
+    /// Which version of its plugin it runs; without it the file of the configuration.
+    Control,
 }
 
 impl Role {

@@ -2,16 +2,11 @@
 
 use millstream_core::dead_letter::Owner;
 
+use crate::deploying::user_at_host;
+
 /// This process, in the name of `by` or of its user.
 pub(crate) fn owner(by: Option<&str>) -> Owner {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let host = read("/proc/sys/kernel/hostname");
-    let name = match (by, user.filter(|user| !user.is_empty())) {
-        (Some(by), _) => by.to_owned(),
-        (None, Some(user)) => format!("{user}@{host}"),
-        (None, None) => format!("somebody@{host}"),
-    };
+    let name = by.map_or_else(user_at_host, ToOwned::to_owned);
     Owner { name, machine: machine(), process: std::process::id() }
 }
 

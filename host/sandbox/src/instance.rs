@@ -63,7 +63,7 @@ impl State {
 
     fn begin(&mut self, message: &Message, context: AttemptContext) {
         self.limiter.refused = None;
-        self.log.lock().begin(message);
+        self.log.lock().begin(message, context.trace);
         self.clock.begin(context.timestamp);
         self.random.begin(&message.topic, message.partition, context.turn, context.attempt);
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_core::message::{Message, Offset, Topic};
+use millstream_core::trace::TraceId;
 
 use crate::bounded_text::{self, REASON_BYTES_MAX};
 use crate::limits::Limits;
@@ -60,6 +61,8 @@ pub struct LogLine<'a> {
     pub plugin: &'a str,
     /// The message being handled; `None` while the instance starts.
     pub position: Option<Position<'a>>,
+    /// The trace that the attempt is recorded in.
+    pub trace: Option<TraceId>,
     /// What the plugin named as context; `stdout` and `stderr` for those.
     pub context: &'a str,
     /// The text: one line, without control characters, within the limit.
@@ -86,6 +89,7 @@ impl PluginLog for TracingLog {
                     pipeline = line.pipeline,
                     plugin = line.plugin,
                     position = line.position.map(tracing::field::display),
+                    trace_id = line.trace.map(tracing::field::display),
                     context = line.context,
                     "{}",
                     line.text
@@ -129,6 +133,7 @@ impl InstanceLog {
             lines_max: limits.log_lines,
             line_bytes_max: limits.log_line_bytes,
             position: None,
+            trace: None,
             lines: 0,
             dropped: 0,
             out: Partial::default(),
@@ -162,6 +167,8 @@ pub(crate) struct CallLog {
     line_bytes_max: usize,
     /// Written by `begin`; `None` until the instance's first call.
     position: Option<(Topic, u32, Offset)>,
+    /// Likewise.
+    trace: Option<TraceId>,
     /// Lines handed on in this call, cleared by `begin`.
     lines: usize,
     /// Lines beyond the limit, cleared by `finish`.
@@ -173,7 +180,8 @@ pub(crate) struct CallLog {
 
 impl CallLog {
     /// A call begins.
-    pub(crate) fn begin(&mut self, message: &Message) {
+    pub(crate) fn begin(&mut self, message: &Message, trace: Option<TraceId>) {
+        self.trace = trace;
         self.position = Some((message.topic.clone(), message.partition, message.offset));
         self.lines = 0;
         self.last_words.clear();
@@ -276,7 +284,8 @@ impl CallLog {
             offset: *offset,
         });
         let (pipeline, plugin) = (&*self.pipeline, &*self.plugin);
-        self.sink.line(&LogLine { level, pipeline, plugin, position, context, text });
+        let trace = self.trace;
+        self.sink.line(&LogLine { level, pipeline, plugin, position, trace, context, text });
     }
 }
 

@@ -133,6 +133,7 @@ pub async fn host(world: World, number: usize, mut orders: watch::Receiver<Order
             return;
         }
         life(&world, number, &mut orders, &mut draw, &copy).await;
+        copy.life_ended();
         if *orders.borrow() != Order::End {
             tokio::time::sleep(Duration::from_millis(draw.between(0, 2_500))).await;
         }
@@ -197,6 +198,7 @@ async fn life(
         clock: Arc::new(clock),
         metrics: metrics.clone(),
         suspicion: SuspicionRight::default(),
+        traces: None,
     };
     let pipeline = Pipeline::new(spec, ports);
     let status = pipeline.status();

@@ -41,7 +41,7 @@ fn scope() -> Scope {
 
 fn mark(key: &str, turn: u64) -> Mark {
     let key = Bytes::copy_from_slice(key.as_bytes());
-    Mark { scope: scope(), key, turn, expires: NOW + 100 }
+    Mark { scope: scope().into(), key, turn, expires: NOW + 100 }
 }
 
 fn store(cluster: &SimCluster, copy: &Arc<MemoryCopy>) -> (Arc<dyn Log>, MarksInTopic) {

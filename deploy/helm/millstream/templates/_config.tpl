@@ -44,6 +44,11 @@ id = "${POD_NAME}"
 
 [log]
 {{- include "millstream.toml.table" .Values.config.log }}
+{{- with .Values.config.traces }}
+
+[traces]
+{{- include "millstream.toml.table" . }}
+{{- end }}
 {{- range $name := keys .Values.config.pipelines | sortAlpha }}
 
 [pipelines.{{ $name | toJson }}]

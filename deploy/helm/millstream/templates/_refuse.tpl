@@ -23,6 +23,11 @@ What types and bounds (values.schema.json) cannot refuse: values that do not go 
 {{- fail (printf "config.log.client has %s as it is, and would be in a ConfigMap for all to read: write ${NAME} and give NAME in envFrom or env" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- range $name, $value := dig "headers" (dict) (default dict $v.config.traces) -}}
+{{- if and $own (regexMatch "(?i)auth|cookie|key|password|secret|token" $name) (not (contains "${" (toString $value))) -}}
+{{- fail (printf "config.traces.headers has %s as it is, and would be in a ConfigMap for all to read: write ${NAME} and give NAME in envFrom or env" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $own (eq $v.config.log.kind "embedded") -}}
 {{- if or (ne $v.kind "StatefulSet") (not $v.persistence.enabled) -}}
 {{- fail "the embedded log lies in the host's folder and is lost with it: set kind=StatefulSet and persistence.enabled=true" -}}

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use millstream_core::log::TransactError;
 use millstream_core::message::{Header, Message};
 use proptest::prelude::*;
 
@@ -50,6 +51,30 @@ async fn what_is_appended_is_fetched_byte_for_byte() {
         assert_eq!((message.key, message.value), (record.key, record.value));
         assert_eq!((message.headers, message.timestamp), (record.headers, -5));
     }
+}
+
+#[tokio::test]
+async fn a_writer_names_its_offender_and_is_fenced_when_its_name_is_taken() {
+    let running = run_plain().await;
+    let log = connected(&running).await;
+    let first = log.writer("w").await.expect("taken");
+    first.append_all(&[record("orders", "a")]).await.expect("appended");
+    let empty = Record { value: None, ..record("orders", "") };
+    let offender = first.append_all(&[record("orders", "b"), empty]).await.expect_err("refused");
+    let error = RecordError::Denied { topic: "orders".into(), reason: "no value".to_owned() };
+    assert_eq!(offender, TransactError::Offender { index: 1, error });
+
+    let other = log.writer("other").await.expect("taken");
+    let second = log.writer("w").await.expect("taken again");
+    // The log behind it would not have noticed: a late request is refused where it arrives.
+    let late = first.append_all(&[record("orders", "late")]).await.expect_err("fenced");
+    assert!(matches!(late, TransactError::Log(LogError::Fenced(_))), "{late}");
+    second.append_all(&[record("orders", "c")]).await.expect("appended");
+    other.append_all(&[record("orders", "d")]).await.expect("appended");
+
+    let large = record("orders", vec![0; 15 << 20]);
+    let refused = second.append_all(&[large]).await.expect_err("it fits in no request");
+    assert!(matches!(refused, TransactError::Offender { index: 0, .. }), "{refused}");
 }
 
 #[tokio::test]

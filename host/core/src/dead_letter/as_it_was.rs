@@ -53,7 +53,7 @@ impl AsItWas {
                 (message, 1, turn, None)
             }
         };
-        let context = AttemptContext { attempt, turn, timestamp: message.timestamp };
+        let context = AttemptContext { attempt, turn, timestamp: message.timestamp, trace: None };
         Self { message, context, plugin }
     }
 }

@@ -7,7 +7,7 @@ use super::redrive::{not_noted, tidy};
 use super::run::{Asked, Run};
 use super::scan::Scan;
 use super::state_record::{self, Change, Owner, State};
-use super::states::States;
+use super::states::{States, Until};
 use super::trail::Trail;
 use super::{DeadLetterError, DeadLetters, Filter, Place, Progress, log_error};
 use crate::log::TopicSpec;
@@ -111,9 +111,13 @@ impl<'a> DeadLetters<'a> {
         let mut before = 0;
         for (place, mut scan) in places.iter().zip(scans) {
             let index = self.run_of(place, places);
-            let mut states = States::of(&place.partition);
-            states.read(self.log, topics).await?;
             let mut run = runs.get_mut(index);
+            let mut states = States::of(&place.partition);
+            let until = if run.is_some() { Until::End } else { Until::Readable };
+            states.read(self.log, topics, until).await?;
+            if run.is_some() {
+                states.must_be_of(&place.partition, scan.high())?;
+            }
             if let Some(run) = &mut run {
                 tidy(run, &mut states, scan.start()).await?;
             }

@@ -13,7 +13,7 @@ use super::letter::Letter;
 use super::run::{Asked, Run, removals};
 use super::scan::Scan;
 use super::state_record::{self, Change, Owner, State};
-use super::states::States;
+use super::states::{States, Until};
 use super::target::{Target, Targets};
 use super::trail::Trail;
 use super::{DeadLetterError, DeadLetters, Filter, Place};
@@ -163,7 +163,7 @@ impl<'a> DeadLetters<'a> {
         let mut report = RedriveReport { dry_run: request.dry_run, ..RedriveReport::default() };
         let mut runs = match request.dry_run {
             true => Vec::new(),
-            false => self.begin_runs(&places, &topics, request.into_asked(&asked)).await?,
+            false => self.begin_runs(&places, &topics, request.asked(&asked)).await?,
         };
         // One that was killed goes on under its own name, in all of its topics.
         let resumed = runs.iter().find(|run| run.resumed.is_some());
@@ -233,9 +233,13 @@ impl<'a> DeadLetters<'a> {
         let mut next_at = Instant::now();
         for (place, mut scan) in places.iter().zip(scans) {
             let index = self.run_of(place, places);
-            let mut states = States::of(&place.partition);
-            states.read(self.log, topics).await?;
             let run = runs.get_mut(index);
+            let mut states = States::of(&place.partition);
+            let until = if run.is_some() { Until::End } else { Until::Readable };
+            states.read(self.log, topics, until).await?;
+            if run.is_some() {
+                states.must_be_of(&place.partition, scan.high())?;
+            }
             let mut sending =
                 Sending { request, run, report: &mut *report, change: change.clone(), next_at };
             sending.tidy(&mut states, scan.start()).await?;
@@ -281,7 +285,7 @@ impl<'a> DeadLetters<'a> {
 }
 
 impl RedriveRequest {
-    fn into_asked<'b>(&'b self, asked: &'b str) -> Asked<'b> {
+    fn asked<'b>(&'b self, asked: &'b str) -> Asked<'b> {
         Asked::new(&self.id, self.at, &self.owner, asked)
     }
 }

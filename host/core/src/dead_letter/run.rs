@@ -19,7 +19,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::state_record::{self, Owner, RunRecord};
-use super::states::States;
+use super::states::{States, Until};
 use super::{DeadLetterError, log_error};
 use crate::log::{
     Log, LogError, RecordError, TopicSpec, TransactError, WRITER_NAME_BYTES_MAX, Writer,
@@ -79,7 +79,7 @@ impl<'a> Run<'a> {
         asked: &Asked<'_>,
     ) -> Result<Self, DeadLetterError> {
         let mut states = States::of(&Partition::new(topic, 0));
-        states.read(log, topics).await?;
+        states.read(log, topics, Until::Readable).await?;
         if let Some(other) = states.run().filter(|run| !run.ended).cloned()
             && !(asked.is_gone)(&other.owner)
         {
@@ -92,13 +92,25 @@ impl<'a> Run<'a> {
             let deadline = Instant::now() + LEASE;
             while Instant::now() < deadline {
                 tokio::time::sleep(LOOK_EVERY).await;
-                states.read(log, topics).await?;
+                states.read(log, topics, Until::Readable).await?;
                 match states.run() {
                     Some(run) if run.ended => break,
                     Some(run) if *run != other => return Err(at_work(topic, run)),
                     _ => {}
                 }
             }
+        }
+        let mut name = format!("{}millstream-dead-letters-{topic}", asked.writer_prefix);
+        name.truncate(name.floor_char_boundary(WRITER_NAME_BYTES_MAX));
+        let observed = states.run().cloned();
+        let writer = take(log, &name, Instant::now() + GIVE_UP_AFTER).await?;
+        // The last batch of one that was killed may have come through just now; it is the same run all the same.
+        states.read(log, topics, Until::End).await?;
+        if let Some(run) = states.run().filter(|run| !run.ended)
+            && observed.is_none_or(|observed| observed.claim != run.claim)
+            && !(asked.is_gone)(&run.owner)
+        {
+            return Err(at_work(topic, run));
         }
         let seen = states.run().cloned();
         let mut record =
@@ -109,13 +121,11 @@ impl<'a> Run<'a> {
             (record.id, record.letters) = (run.id.clone(), run.letters);
         }
         record.batches = seen.as_ref().map_or(0, |run| run.batches);
-        let mut name = format!("{}millstream-dead-letters-{topic}", asked.writer_prefix);
-        name.truncate(name.floor_char_boundary(WRITER_NAME_BYTES_MAX));
         let mut run = Self {
             log,
             topic: topic.to_owned(),
             writer_name: name,
-            writer: None,
+            writer: Some(writer),
             states,
             topics: topics.to_vec(),
             seen,
@@ -217,27 +227,15 @@ impl<'a> Run<'a> {
             return Ok(Some(Arc::clone(writer)));
         }
         // First looked, then taken: whoever has taken over is not to be disturbed.
-        self.look(next).await?;
-        loop {
-            match self.log.writer(&self.writer_name).await {
-                Ok(writer) => {
-                    self.writer = Some(Arc::clone(&writer));
-                    return Ok((!self.look(next).await?).then_some(writer));
-                }
-                Err(error @ (LogError::Unavailable(_) | LogError::Fenced(_)))
-                    if Instant::now() < give_up =>
-                {
-                    tracing::info!(topic = self.topic, %error, "asking again");
-                    tokio::time::sleep(ASK_AGAIN).await;
-                }
-                Err(error) => return Err(log_error(self.doing(), error)),
-            }
-        }
+        self.look(next, Until::Readable).await?;
+        let writer = take(self.log, &self.writer_name, give_up).await?;
+        self.writer = Some(Arc::clone(&writer));
+        Ok((!self.look(next, Until::End).await?).then_some(writer))
     }
 
     /// Whether `next` is in the log; fails if another's record is.
-    async fn look(&mut self, next: &RunRecord) -> Result<bool, DeadLetterError> {
-        self.states.read(self.log, &self.topics).await?;
+    async fn look(&mut self, next: &RunRecord, until: Until) -> Result<bool, DeadLetterError> {
+        self.states.read(self.log, &self.topics, until).await?;
         match self.states.run() {
             Some(run) if run == next => Ok(true),
             run if run == self.seen.as_ref() => Ok(false),
@@ -256,6 +254,26 @@ impl<'a> Run<'a> {
             self.doing(),
             self.states.partition().topic
         ))
+    }
+}
+
+/// Takes a writer's name.
+async fn take(
+    log: &dyn Log,
+    name: &str,
+    give_up: Instant,
+) -> Result<Arc<dyn Writer>, DeadLetterError> {
+    loop {
+        match log.writer(name).await {
+            Ok(writer) => return Ok(writer),
+            Err(error @ (LogError::Unavailable(_) | LogError::Fenced(_)))
+                if Instant::now() < give_up =>
+            {
+                tracing::info!(name, %error, "asking again");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            Err(error) => return Err(log_error(format!("taking the writer's name {name}"), error)),
+        }
     }
 }
 

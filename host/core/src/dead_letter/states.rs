@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::state_record::{self, Change, RunRecord, Said, State};
 use super::{DeadLetterError, log_error};
-use crate::log::{Log, LogError, Room};
+use crate::log::{Log, LogError, Room, TopicSpec};
 use crate::message::{Offset, Partition};
 use crate::names::states_topic;
 
@@ -25,6 +25,15 @@ const IDS_MAX: usize = 100_000;
 /// How long to wait for what a transaction hides, and how often: its end follows its answer within moments.
 const HIDDEN_END_WAIT: Duration = Duration::from_millis(20);
 const HIDDEN_END_LOOKS: u32 = 1_500;
+
+/// How far is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// What can be read now: who was killed may have left a transaction open, which hides what is in it for seconds.
+    Readable,
+    /// All there is, for whoever has the writer's name: nothing is left open then, and its end is seen within moments.
+    End,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -60,12 +69,12 @@ impl States {
         &self.partition
     }
 
-    /// Reads on to the very end, which a transaction may hide for a moment. Where there is no such topic, every letter
-    /// is open.
+    /// Reads on. Where there is no such topic, every letter is open.
     pub(super) async fn read(
         &mut self,
         log: &dyn Log,
-        topics: &[crate::log::TopicSpec],
+        topics: &[TopicSpec],
+        until: Until,
     ) -> Result<(), DeadLetterError> {
         let there = topics.iter().find(|topic| topic.name == self.partition.topic);
         if there.is_none_or(|topic| topic.partitions <= self.partition.number) {
@@ -73,13 +82,14 @@ impl States {
         }
         let doing = || format!("reading the states of dead letters in {}", self.partition);
         let ends = log.ends(std::slice::from_ref(&self.partition)).await;
-        let high = ends.map_err(|error| log_error(doing(), error))?;
-        let high = high.first().map_or(0, |ends| ends.high);
-        let partition = self.partition.clone();
-        let read = self.read_to(log, high).await;
-        read.map_err(|error| {
-            log_error(format!("reading the states of dead letters in {partition}"), error)
-        })?;
+        let ends = ends.map_err(|error| log_error(doing(), error))?;
+        let ends = ends.first().copied().unwrap_or_default();
+        let to = match until {
+            Until::Readable => ends.end,
+            Until::End => ends.high,
+        };
+        let read = self.read_to(log, to).await;
+        read.map_err(|error| log_error(format!("reading {}", self.partition), error))?;
         if self.strange > 0 {
             tracing::warn!(partition = %self.partition, skipped = self.strange, "messages that are no states of dead letters; who writes there?");
             self.strange = 0;
@@ -87,7 +97,7 @@ impl States {
         Ok(())
     }
 
-    /// Reads on to `high`.
+    /// Reads on to this offset.
     pub(super) async fn read_to(&mut self, log: &dyn Log, high: Offset) -> Result<(), LogError> {
         let mut next = self.next.unwrap_or(0);
         let mut looks = 0;
@@ -199,6 +209,21 @@ impl States {
         self.spans.iter().map(closed).sum()
     }
 
+    /// That these are the states of a partition that ends at `high`. One that was made anew begins at 0 again, and what
+    /// is known of the letters of the former would hide those of the new one.
+    pub(super) fn must_be_of(
+        &self,
+        letters: &Partition,
+        high: Offset,
+    ) -> Result<(), DeadLetterError> {
+        let last = self.spans.last_key_value().map(|(_, (last, _))| *last);
+        let Some(last) = last.filter(|last| *last >= high) else { return Ok(()) };
+        Err(DeadLetterError::Refused(format!(
+            "{} says what became of {letters}@{last}, and {letters} ends at {high}: it was made anew, so these states are another's: delete topic {}",
+            self.partition, self.partition.topic
+        )))
+    }
+
     /// Forgets letters below `start`, which are gone, and gives the keys of records that name no others, at most so
     /// many.
     pub(super) fn forget_below(&mut self, start: Offset, count_max: usize) -> Vec<Bytes> {
@@ -245,6 +270,6 @@ mod tests {
         assert_eq!(states.closed(3..26), 2 + 1 + 1);
         assert!(states.knows("b") && !states.knows("d"));
         states.forget_below(26, 10);
-        assert_eq!((states.closed(0..100), states.state(7)), (4, State::Open));
+        assert_eq!((states.closed(26..100), states.state(7)), (4, State::Open));
     }
 }

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use super::letter::{Content, Letter};
 use super::{DeadLetterError, DeadLetters, Place, theirs};
-use crate::audit;
 use crate::headers::{self, CompanionHeaders, Redrive};
 use crate::log::TopicSpec;
 use crate::message::{Record, Topic};
@@ -254,7 +253,8 @@ impl DeadLetters<'_> {
         if topic.ends_with(STATES_SUFFIX) {
             return Some("it holds what became of dead letters");
         }
-        if topic.starts_with("__") || topic == audit::TOPIC {
+        // The brokers' own, and the host's: what is deployed, the audit trail.
+        if topic.starts_with("__") || topic.starts_with("millstream.") {
             return Some("it is not for messages");
         }
         let spec = self.spec()?;

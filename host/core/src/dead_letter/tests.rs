@@ -15,6 +15,7 @@ use crate::message::{Header, Record};
 use crate::names::Template;
 use crate::pipeline_spec::*;
 use crate::plugin::PluginIdentity;
+use crate::trace::SpanContext;
 
 mod others;
 mod shelf;
@@ -88,6 +89,7 @@ fn found(topic: &str, partition: u32, offset: Offset, kind: &str) -> CompanionHe
             digest: "sha256:00".to_owned(),
         }),
         idempotency_key: Some(Bytes::from_static(b"k1")),
+        trace: SpanContext::parse(b"00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"),
         ..CompanionHeaders::of_source(&message, "g")
     }
 }

@@ -61,8 +61,12 @@ pub async fn try_out(
 ) -> Result<(), String> {
     let mut instance = plugin.instance().await.map_err(|error| error.to_string())?;
     for message in messages(smoke)? {
-        let context =
-            AttemptContext { attempt: 1, turn: message.offset, timestamp: message.timestamp };
+        let context = AttemptContext {
+            attempt: 1,
+            turn: message.offset,
+            timestamp: message.timestamp,
+            trace: None,
+        };
         let number = message.offset;
         let reason = match instance.handle(&message, context).await {
             Outcome::Done(sent) => {

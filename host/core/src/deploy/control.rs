@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
+use crate::deploy::blob::{self, BlobError};
 use crate::deploy::error::{DeployError, appended};
 use crate::deploy::rows::{
     self, CHANGE, Change, HOST, HostRow, PROPOSAL, Proposal, VERDICT, VERSION, Verdict, Version,
@@ -71,6 +74,17 @@ impl Control {
         let topic = super::topic(group);
         let table = TopicTable::new(Partition { topic: topic.clone(), number: 0 });
         Self { topic, table }
+    }
+
+    /// The bytes of a version that was deployed.
+    ///
+    /// # Errors
+    /// When the log fails, or they are not there or damaged.
+    pub async fn bytes(&self, log: &dyn Log, version: &Version) -> Result<Bytes, DeployError> {
+        blob::read(log, &self.blobs_partition(), version).await.map_err(|error| match error {
+            BlobError::Log(error) => DeployError::Log(error),
+            BlobError::Damaged(how) => DeployError::Request(how),
+        })
     }
 
     /// Reads what is new.

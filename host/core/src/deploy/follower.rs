@@ -1,7 +1,7 @@
 //! Follower: a host's part in deploying. Follows the control topics of the host's pipelines, checks what is proposed,
 //! and puts the version in use into each pipeline's slot.
 //!
-//! One task for the host: [`follow`]. It asks for the ends of all control topics together, each [`LOOK_EVERY`], and reads
+//! One task for the host: [`follow`]. It asks for the ends of all control topics together, each `ends::LOOK_EVERY`, and reads
 //! only what is new. Loading and checking go on beside that, so that a rollback does not wait for them.
 //!
 //! Invariants:
@@ -26,18 +26,15 @@ use tokio::time::Instant;
 use crate::deploy::blob::{self, BlobError};
 use crate::deploy::check::try_out;
 use crate::deploy::control::Control;
+use crate::deploy::ends;
 use crate::deploy::rows::{self, HOST, HostRow, Proposal, VERDICT, Verdict, VerdictRow, Version};
 use crate::log::{Ends, Log, LogError};
-use crate::message::{Partition, Topic};
+use crate::message::Topic;
 use crate::plugin::Plugin;
 use crate::plugin_slot::PluginSlot;
 use crate::shutdown::Shutdown;
 use crate::status::{PipelineStatus, Trouble};
 
-/// How often it is looked whether a control topic has something new.
-pub const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often it is looked whether a missing control topic was made.
-pub const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often a version that cannot be loaded is tried again.
 pub const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// How long to wait after the log failed.
@@ -93,49 +90,7 @@ pub async fn follow(log: Arc<dyn Log>, pipelines: Vec<Followed>, shutdown: Shutd
     tokio::select! {
         biased;
         _ = followers => {}
-        () = watch_ends(&*log, watched) => {}
-    }
-}
-
-/// Tells the ends of these partitions, of those that are there.
-async fn watch_ends(log: &dyn Log, watched: Vec<(Partition, watch::Sender<Option<Ends>>)>) {
-    let mut listed: Option<Instant> = None;
-    let mut there: Vec<&(Partition, watch::Sender<Option<Ends>>)> = Vec::new();
-    loop {
-        if there.len() < watched.len()
-            && listed.is_none_or(|listed| listed.elapsed() >= TOPIC_LOOK_EVERY)
-        {
-            match log.topics().await {
-                Ok(topics) => {
-                    let is_there = |partition: &Partition| {
-                        topics.iter().any(|topic| topic.name == partition.topic)
-                    };
-                    there = watched.iter().filter(|(partition, _)| is_there(partition)).collect();
-                }
-                Err(error) => tracing::debug!(%error, "control topics are not listed"),
-            }
-            listed = Some(Instant::now());
-        }
-        let partitions: Vec<Partition> =
-            there.iter().map(|(partition, _)| partition.clone()).collect();
-        if !partitions.is_empty() {
-            match log.ends(&partitions).await {
-                Ok(ends) => {
-                    for ((_, seen), ends) in there.iter().zip(ends) {
-                        seen.send_if_modified(|before| before.replace(ends) != Some(ends));
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "the ends of control topics are not known");
-                    // One may have been removed.
-                    if matches!(error, LogError::Fatal(_)) {
-                        there.clear();
-                    }
-                    tokio::time::sleep(LOG_AGAIN).await;
-                }
-            }
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
+        () = ends::watch(&*log, watched) => {}
     }
 }
 

@@ -28,6 +28,7 @@ fn found() -> impl Strategy<Value = CompanionHeaders> {
             plugin: None,
             idempotency_key: key.map(Bytes::from),
             redrive: redrive.map(|(count, id, at)| Redrive { count, id, at }),
+            trace: SpanContext::parse(b"00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"),
         },
     )
 }

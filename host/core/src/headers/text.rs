@@ -10,7 +10,7 @@ pub const CUT_MARK: &str = "… [cut]";
 const BASE64_PREFIX: &str = "base64:";
 
 /// The text, cut to `bytes_max` with a mark; never within a character.
-pub(super) fn cut(text: &str, bytes_max: usize) -> String {
+pub(crate) fn cut(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }

@@ -56,8 +56,8 @@ fn partition_of(scope: &Scope) -> Partition {
 }
 
 /// Marks by their scope; all of a call are of one, as a rule.
-fn by_scope(marks: &[Mark]) -> Vec<(Scope, Vec<&Mark>)> {
-    let mut scopes: Vec<(Scope, Vec<&Mark>)> = Vec::new();
+fn by_scope(marks: &[Mark]) -> Vec<(Arc<Scope>, Vec<&Mark>)> {
+    let mut scopes: Vec<(Arc<Scope>, Vec<&Mark>)> = Vec::new();
     for mark in marks {
         match scopes.iter_mut().find(|(scope, _)| *scope == mark.scope) {
             Some((_, marks)) => marks.push(mark),

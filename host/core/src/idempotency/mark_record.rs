@@ -26,7 +26,7 @@ pub fn encode(mark: &Mark) -> Record {
     value.push(VERSION);
     value.extend(mark.turn.to_be_bytes());
     value.extend(mark.expires.to_be_bytes());
-    let Scope { group, partition } = &mark.scope;
+    let Scope { group, partition } = &*mark.scope;
     Record {
         topic: topic(&partition.topic, group),
         partition: Some(partition.number),

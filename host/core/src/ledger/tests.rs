@@ -118,7 +118,7 @@ proptest! {
     #[test]
     fn the_commit_never_passes_an_unsettled_message_nor_moves_back(
         steps in proptest::collection::vec(step(), 1..120),
-        ranges_max in 0..4usize,
+        ranges_bytes_max in 0..8usize,
     ) {
         let mut model = Model::default();
         let mut ledger = fresh();
@@ -159,9 +159,9 @@ proptest! {
                     }
                 }
             }
-            let now = ledger.commit(ranges_max);
+            let now = ledger.commit(ranges_bytes_max);
             prop_assert!(now.next >= committed.next, "the commit moved back");
-            prop_assert!(now.settled_above.len() <= ranges_max);
+            prop_assert!(ranges_bytes(&now) <= ranges_bytes_max);
             for offset in &model.log {
                 let claimed = *offset < now.next || now.settled_above.iter().any(|r| r.contains(offset));
                 prop_assert!(!claimed || model.settled.contains(offset), "{} is not settled", offset);
@@ -184,5 +184,32 @@ fn a_range_that_is_delivered_again_with_gaps_stays_one_range() {
     ledger.deliver(9, 0);
     // Offset 10 is a gap.
     ledger.read_to(11);
-    assert_eq!(ledger.commit(1).settled_above, vec![9..39], "one range, so one is enough");
+    assert_eq!(ledger.commit(2).settled_above, vec![9..39], "one range, so room for one is enough");
+}
+
+#[test]
+fn as_many_ranges_are_kept_as_their_bytes_have_room() {
+    let mut ledger = fresh();
+    for offset in 0..=200 {
+        ledger.deliver(offset, 0);
+    }
+    for offset in (1..=200).step_by(2) {
+        ledger.settle(offset);
+    }
+    assert_eq!(ledger.commit(200).settled_above.len(), 100, "two bytes each");
+    let room_for_one_less = ledger.commit(199);
+    assert_eq!(
+        room_for_one_less.settled_above.last(),
+        Some(&(197..198)),
+        "the highest is forgotten"
+    );
+    assert_eq!(ranges_bytes(&room_for_one_less), 198);
+    let mut far = fresh();
+    for offset in [0, 1_000_000, 1_000_001, 1_000_002] {
+        far.deliver(offset, 0);
+    }
+    far.settle(1_000_000);
+    far.settle(1_000_002);
+    assert_eq!(far.commit(4).settled_above, vec![1_000_000..1_000_001], "a far one takes more");
+    assert_eq!(far.commit(6).settled_above.len(), 2);
 }

@@ -30,6 +30,9 @@ impl Metrics {
             self.dead_letters.with_label_values(&[pipeline, &*partition.topic, kind]);
         }
         self.skipped.with_label_values(&labels);
+        let pauses = |cause: &str| {
+            self.pauses.with_label_values(&[pipeline, &*partition.topic, &number, cause])
+        };
         let hot_key = |of: &str| {
             self.hot_key_share.with_label_values(&[pipeline, &*partition.topic, &number, of])
         };
@@ -44,6 +47,8 @@ impl Metrics {
             due_lag: self.due_lag.with_label_values(&labels),
             oldest_unsettled_age: self.oldest_unsettled_age.with_label_values(&labels),
             paused_lanes: self.paused_lanes.with_label_values(&labels),
+            paused_by_plugin: pauses("plugin"),
+            paused_by_retries: pauses("retries"),
             waiting_keys: self.waiting_keys.with_label_values(&labels),
             waiting_messages: self.waiting_messages.with_label_values(&labels),
             longest_wait: self.longest_wait.with_label_values(&labels),
@@ -86,6 +91,10 @@ pub struct PartitionMetrics {
     pub oldest_unsettled_age: Gauge,
     /// See [`Metrics::paused_lanes`].
     pub paused_lanes: IntGauge,
+    /// See [`Metrics::pauses`].
+    pub paused_by_plugin: IntCounter,
+    /// See [`Metrics::pauses`].
+    pub paused_by_retries: IntCounter,
     /// See [`Metrics::waiting_keys`].
     pub waiting_keys: IntGauge,
     /// See [`Metrics::waiting_messages`].
@@ -143,6 +152,14 @@ impl Drop for PartitionMetrics {
                 let _ = depth.remove_label_values(&labels);
             }
         }
+    }
+}
+
+impl Metrics {
+    /// Counts that a source partition is not read since as much of it is in hand as may be.
+    pub fn paused_by_in_flight(&self, pipeline: &str, partition: &Partition) -> IntCounter {
+        let number = partition.number.to_string();
+        self.pauses.with_label_values(&[pipeline, &*partition.topic, &number, "in_flight"])
     }
 }
 

@@ -20,11 +20,14 @@ fn everything() -> (Registry, PartitionMetrics) {
     partition.retry_depth("orders.created.retry.5s", 0);
     partition.dead_letter_depth("orders.created.dlq", 0);
     metrics.worker("orders");
+    metrics.paused_by_in_flight("orders", &Partition::new("orders.created", 0));
     metrics.in_flight_messages.with_label_values(&["orders"]).set(0);
     metrics.in_flight_bytes.with_label_values(&["orders"]).set(0);
     metrics.plugin_load.with_label_values(&["orders"]).set(0.1);
     metrics.rebalances.with_label_values(&["orders", "assigned"]).inc();
     metrics.log_errors.with_label_values(&["orders", "append"]).inc();
+    metrics.spans_exported.with_label_values::<&str>(&[]).inc();
+    metrics.spans_dropped.with_label_values(&["queue_full"]).inc();
     metrics.up.with_label_values(&["orders"]).set(1);
     metrics.plugin_info.with_label_values(&["orders", "pricing", "1.0.0", "sha256:0"]).set(1);
     (registry, partition)

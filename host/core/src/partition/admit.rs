@@ -1,12 +1,17 @@
 //! Admitting messages: their idempotency key, the question to the store, their lane.
 
+use std::sync::Arc;
+use std::task::Poll;
+
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use crate::in_hand::InHand;
 use crate::lane::WaitsFor;
+use crate::pipeline::PipelineError;
 use crate::pipeline_spec::{Delivery, MissingKey};
 
-use super::PartitionTask;
+use super::{Answers, PartitionTask};
 
 impl PartitionTask {
     /// Takes a message on its way, or (`at_most_once`) has it committed first.
@@ -52,14 +57,15 @@ impl PartitionTask {
     }
 
     /// Asks the idempotency store for all keys that came in since the last time, in one call.
-    pub(super) fn ask_store(&mut self) {
+    /// What the store answers at once is known at once.
+    pub(super) async fn ask_store(&mut self) -> Result<(), PipelineError> {
         if self.to_ask.is_empty() {
-            return;
+            return Ok(());
         }
         let keys = std::mem::take(&mut self.to_ask);
         let context = self.context.clone();
-        let scope = context.scope(&self.partition);
-        self.lookups.push(Box::pin(async move {
+        let scope = Arc::clone(&self.scope);
+        let mut asking: BoxFuture<'static, Answers> = Box::pin(async move {
             let store = context.store()?;
             let turns = context
                 .until_available("idempotency lookup", || {
@@ -67,7 +73,12 @@ impl PartitionTask {
                 })
                 .await?;
             Ok(keys.into_iter().zip(turns).collect())
-        }));
+        });
+        match futures::poll!(&mut asking) {
+            Poll::Ready(answers) => self.on_answers(answers?),
+            Poll::Pending => self.lookups.push(asking),
+        }
+        Ok(())
     }
 
     pub(super) fn on_answers(&mut self, answers: Vec<(Bytes, Option<u64>)>) {

@@ -52,15 +52,15 @@ impl PartitionTask {
 
     /// What is settled now, of the source and all tiers.
     pub(super) fn commits(&self) -> Commits {
-        let ranges_max = self.context.ranges_max;
-        let mut source = self.source.commit(ranges_max);
+        let bytes_max = self.context.ranges_bytes_max;
+        let mut source = self.source.commit(bytes_max);
         source.owners = self.suspicion.owners();
         let source = (self.partition.clone(), source);
         let tiers = self
             .tiers
             .all()
             .iter()
-            .map(|tier| (tier.partition.clone(), tier.ledger.commit(ranges_max)));
+            .map(|tier| (tier.partition.clone(), tier.ledger.commit(bytes_max)));
         std::iter::once(source).chain(tiers).collect()
     }
 
@@ -75,7 +75,7 @@ impl PartitionTask {
         self.commit_at = None;
         let commits = self.commits();
         if let Some((_, source)) = commits.first() {
-            self.put_behind_if_commit_lags(source.settled_above.len());
+            self.put_behind_if_commit_lags(source);
         }
         let wakes = std::mem::take(&mut self.wakes_after_commit);
         let admitted = std::mem::take(&mut self.awaiting_commit);

@@ -133,6 +133,7 @@ impl PartitionTask {
         tracing::debug!(
             pipeline = %self.context.spec.name, partition = %self.partition,
             offset = item.context.turn, duplicate_of = of,
+            trace_id = item.trace_id().map(tracing::field::display),
             "duplicate dropped: a message with its idempotency key was handled"
         );
         self.settle_unattempted(item);

@@ -86,7 +86,7 @@ impl PartitionTask {
                     Verdict::Done(records) => {
                         attempts += 1;
                         self.metrics.done.inc();
-                        let one = Settling::done(&self.context, item, records, &self.partition);
+                        let one = Settling::done(&self.context, item, records, &self.scope);
                         self.push_outbox(one);
                     }
                     Verdict::Failed(outcome) => {
@@ -131,9 +131,11 @@ impl PartitionTask {
             let grown = pause.saturating_mul(1 << item.pauses.min(10));
             let wait = grown.clamp(retry.pause_min, retry.pause_max);
             item.pauses = item.pauses.saturating_add(1);
+            self.metrics.paused_by_plugin.inc();
             tracing::warn!(
                 pipeline = %self.context.spec.name, partition = %self.partition,
                 offset = item.context.turn, %reason, ?wait,
+                trace_id = item.trace_id().map(tracing::field::display),
                 "the plugin paused this lane; no attempt is counted"
             );
             return Some(Then::WaitFor(wait));
@@ -143,6 +145,7 @@ impl PartitionTask {
             return None;
         };
         self.metrics.retry(delay);
+        self.tell_retry(item, outcome, delay);
         let made = item.context.attempt;
         item.context.attempt = made.saturating_add(1);
         match item.read_from {
@@ -161,11 +164,22 @@ impl PartitionTask {
     fn put_off_or_bury(&mut self, item: InHand, outcome: &Outcome) {
         match settle::rule(&self.context.spec.retry, item.context.attempt, outcome) {
             Ruling::Tier(delay) | Ruling::InPlace(delay) => {
+                self.tell_retry(&item, outcome, delay);
                 let one = Settling::retry(&self.context, item, outcome, delay);
                 self.push_outbox(one);
             }
             Ruling::DeadLetter => self.fail_for_good(item, outcome),
         }
+    }
+
+    fn tell_retry(&self, item: &InHand, outcome: &Outcome, delay: Duration) {
+        tracing::debug!(
+            pipeline = %self.context.spec.name, partition = %self.partition,
+            offset = item.message.offset, attempt = item.context.attempt, kind = outcome.kind(),
+            reason = outcome.reason(), again_in = ?delay,
+            trace_id = item.trace_id().map(tracing::field::display),
+            "an attempt failed; the message is tried again"
+        );
     }
 
     /// Makes a dead letter of a message, whatever attempts are left.
@@ -279,6 +293,9 @@ impl PartitionTask {
             let copy = copies.next_if(|(owner, _)| *owner == index).map(|(_, copy)| copy.offset);
             self.index_ended(&one, copy);
             let Settling { item, ending, records, .. } = one;
+            if let Some(tracer) = &self.context.tracer {
+                tracer.settled(&item, &ending, &records);
+            }
             match &ending {
                 Ending::Done => {
                     for record in &records {
@@ -294,6 +311,7 @@ impl PartitionTask {
                     tracing::warn!(
                         pipeline = %self.context.spec.name, partition = %self.partition,
                         offset = item.message.offset, attempts = item.context.attempt, kind,
+                        trace_id = item.trace_id().map(tracing::field::display),
                         "message became a dead letter"
                     );
                 }

@@ -4,7 +4,7 @@
 //! them, then the idempotency marks, then the source. A retry written by the last owner is below that watermark, so no source
 //! message is handled of which a later copy waits in a tier.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -85,7 +85,7 @@ impl PartitionTask {
         }
 
         if context.spec.idempotency.is_some() {
-            let (store, scope) = (context.store()?, context.scope(&self.partition));
+            let (store, scope) = (context.store()?, Arc::clone(&self.scope));
             context.until_available("restore idempotency marks", || store.restore(&scope)).await?;
         }
 

@@ -316,6 +316,7 @@ impl PartitionTask {
         tracing::error!(
             pipeline = %self.context.spec.name, partition = %self.partition,
             offset = item.message.offset, hosts = died,
+            trace_id = item.trace_id().map(tracing::field::display),
             "a message that kills its host becomes a dead letter"
         );
         let fault = Fault { kind: FaultKind::HostCrash, reason, backtrace: None };

@@ -25,6 +25,8 @@ use tokio::time::Instant;
 use crate::budget::Share;
 use crate::in_hand::{InHand, ReadFrom};
 use crate::lane::{LaneId, WaitsFor};
+use crate::ledger::ranges_bytes;
+use crate::log::Commit;
 use crate::outstanding::First;
 use crate::pipeline_spec::Delivery;
 use crate::settle::Settling;
@@ -112,9 +114,14 @@ impl PartitionTask {
         }
     }
 
-    /// Puts behind what waits in memory, if the commit that tells so many settled ranges apart lags too far.
-    pub(super) fn put_behind_if_commit_lags(&mut self, ranges: usize) {
-        let lags = ranges > self.context.ranges_max / 4 * 3 || self.source.span() > SPAN_MAX;
+    /// Puts behind what waits in memory, if the commit lags too far, or tells too many settled ranges apart.
+    pub(super) fn put_behind_if_commit_lags(&mut self, commit: &Commit) {
+        let is_full = match self.is_exactly_once() {
+            // The window admits by the number of ranges.
+            true => commit.settled_above.len() > self.context.ranges_max / 4 * 3,
+            false => ranges_bytes(commit) > self.context.ranges_bytes_max / 4 * 3,
+        };
+        let lags = is_full || self.source.span() > SPAN_MAX;
         if !lags || self.waiting.messages == 0 {
             return;
         }

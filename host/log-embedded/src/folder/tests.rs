@@ -57,10 +57,10 @@ fn another_format_is_refused() {
         std::fs::write(&path, text).unwrap();
         folder.format().unwrap_err()
     };
-    let error = found(3);
-    assert!(matches!(error, OpenError::NewerFormat { found: 3, known: 2, .. }), "{error}");
-    let error = found(1);
-    assert!(matches!(error, OpenError::OlderFormat { found: 1, known: 2, .. }), "{error}");
+    let error = found(4);
+    assert!(matches!(error, OpenError::NewerFormat { found: 4, known: 3, .. }), "{error}");
+    let error = found(2);
+    assert!(matches!(error, OpenError::OlderFormat { found: 2, known: 3, .. }), "{error}");
 }
 
 #[test]

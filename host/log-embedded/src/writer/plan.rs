@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use fjall::Keyspace;
-use millstream_core::idempotency::Mark;
+use millstream_core::idempotency::{Mark, Marked};
 use millstream_core::log::{Appended, Commits, LogError, RecordError, TransactError, Transaction};
 use millstream_core::message::{EpochMs, Offset, Partition, Record};
+use millstream_mark_copy::{Batch, Place};
 
 use super::Writer;
-use crate::entries::{
-    COMMIT_BYTES_MAX, GROUP_BYTES_MAX, StartEntry, commit_key, encode_commit, encode_mark, mark_key,
-};
+use crate::entries::packed_marks::{MARK_KEY_BYTES_MAX, PackedMarks};
+use crate::entries::{COMMIT_BYTES_MAX, GROUP_BYTES_MAX, StartEntry, commit_key, encode_commit};
 use crate::groups::Member;
 use crate::locks::read;
 use crate::partitioner::partition_of_key;
@@ -22,9 +22,6 @@ use crate::record_batch::{BATCH_BYTES_MAX, BatchBuilder, KEY_BYTES, StoredBatch,
 use crate::store::Store;
 use crate::topics::{PartitionState, Topics};
 
-/// The longest idempotency key; the core hashes longer ones than 512 bytes.
-const MARK_KEY_BYTES_MAX: usize = 32 * 1024;
-
 /// Which keyspace an entry goes to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Space {
@@ -32,7 +29,7 @@ pub(super) enum Space {
     Messages,
     /// Topics, starts, commits.
     State,
-    /// Idempotency marks.
+    /// Idempotency marks, an entry a write.
     Marks,
 }
 
@@ -53,6 +50,11 @@ pub(super) struct Plan {
     pub(super) entries: Vec<(Space, Vec<u8>, Option<Vec<u8>>)>,
     /// Starts that move with it.
     pub(super) starts: Vec<(Arc<PartitionState>, StartEntry)>,
+    /// Marks, as they go into the log ...
+    pub(super) marks: PackedMarks,
+    /// ... and into the index, once the log has them.
+    pub(super) indexed: Batch,
+    place: Option<Place>,
     pub(super) answers: Vec<Answer>,
 }
 
@@ -75,12 +77,33 @@ impl Answer {
 
 impl Plan {
     pub(super) fn new(now: EpochMs) -> Self {
-        Self { now, entries: Vec::new(), starts: Vec::new(), answers: Vec::new() }
+        Self {
+            now,
+            entries: Vec::new(),
+            starts: Vec::new(),
+            marks: PackedMarks::default(),
+            indexed: Batch::default(),
+            place: None,
+            answers: Vec::new(),
+        }
     }
 
     /// Whether the write gives space back, so that a full disk must not stop it.
     pub(super) fn frees(&self) -> bool {
+        let removes = |(_, _, value): &Entry| value.is_none();
         !self.starts.is_empty()
+            || (!self.entries.is_empty()
+                && self.marks.is_empty()
+                && self.entries.iter().all(removes))
+    }
+
+    fn add_mark(&mut self, store: &Store, mark: &Mark) {
+        let begins = self.marks.push(mark);
+        let place = self.place.take().filter(|_| !begins);
+        let place = place.unwrap_or_else(|| store.index.place(&mark.scope));
+        let marked = Marked { turn: mark.turn, expires: mark.expires };
+        self.indexed.add(&place, &mark.key, marked);
+        self.place = Some(place);
     }
 }
 
@@ -215,9 +238,7 @@ impl Writer {
         if let Some(member) = member {
             commit_entries(&topics, &member.group, &transaction.commits, &mut entries)?;
         }
-        for mark in &transaction.marks {
-            entries.push(mark_entry(mark)?);
-        }
+        self.check_marks(plan, &transaction.marks)?;
         let mut sticky = Sticky::default();
         let targets = transaction.records.iter().enumerate().map(|(index, record)| {
             let target = self.target(&topics, record, &mut sticky);
@@ -227,8 +248,30 @@ impl Writer {
         for (record, target) in transaction.records.iter().zip(targets) {
             self.add(record, target, plan.now);
         }
+        for mark in &transaction.marks {
+            plan.add_mark(&self.store, mark);
+        }
         plan.entries.append(&mut entries);
         Ok(())
+    }
+
+    /// Whether log and index take these marks; waits while the index only needs time. What cannot be indexed now must not be
+    /// written: nobody would find it.
+    fn check_marks(&self, plan: &Plan, marks: &[Mark]) -> Result<(), LogError> {
+        if marks.is_empty() {
+            return Ok(());
+        }
+        if let Some(mark) = marks.iter().find(|mark| !PackedMarks::takes(mark)) {
+            let scope = &mark.scope;
+            return Err(LogError::Fatal(format!(
+                "the idempotency mark of group {} for {} has a key of {} bytes: names may have \
+                 {GROUP_BYTES_MAX} bytes and keys {MARK_KEY_BYTES_MAX}",
+                scope.group,
+                scope.partition,
+                mark.key.len()
+            )));
+        }
+        Ok(self.store.index.wait_for_room(plan.indexed.len() + marks.len())?)
     }
 
     fn check_owner(
@@ -331,22 +374,4 @@ fn commit_entries(
         entries.push((Space::State, key, Some(value)));
     }
     Ok(())
-}
-
-fn mark_entry(mark: &Mark) -> Result<Entry, LogError> {
-    let scope = &mark.scope;
-    let names_fit =
-        scope.group.len() <= GROUP_BYTES_MAX && scope.partition.topic.len() <= GROUP_BYTES_MAX;
-    if !names_fit || mark.key.len() > MARK_KEY_BYTES_MAX {
-        return Err(LogError::Fatal(format!(
-            "the idempotency mark of group {} for {} has a key of {} bytes: names may have \
-             {GROUP_BYTES_MAX} bytes and keys {MARK_KEY_BYTES_MAX}",
-            scope.group,
-            scope.partition,
-            mark.key.len()
-        )));
-    }
-    let key = mark_key(scope, &mark.key);
-    let value = encode_mark(&key, mark);
-    Ok((Space::Marks, key, Some(value)))
 }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use millstream_core::log::{LogError, TopicSpec};
-use millstream_core::message::EpochMs;
 
 use super::Writer;
 use super::plan::{OpenPartition, Plan, Space};
-use crate::entries::{TopicEntry, decode_mark, start_key, topic_key};
+use crate::entries::{TopicEntry, start_key, topic_key};
 use crate::locks::{read, write};
 use crate::queue::Trim;
 use crate::topics::{TopicState, check};
@@ -69,18 +68,9 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn forget(&mut self, keys: Vec<Vec<u8>>, now: EpochMs) -> Result<(), LogError> {
-        let mut plan = Plan::new(now);
-        for key in keys {
-            // It may have been set again since it was found.
-            let Some(value) = self.store.get(&self.store.marks, &key)? else { continue };
-            let (_, expires) = decode_mark(&key, &value).map_err(|damage| {
-                self.store.damage_error("an idempotency mark", &damage.to_string())
-            })?;
-            if expires <= now {
-                plan.entries.push((Space::Marks, key, None));
-            }
-        }
+    pub(super) fn forget(&mut self, keys: Vec<Vec<u8>>) -> Result<(), LogError> {
+        let mut plan = Plan::new(self.shared.clock.now());
+        plan.entries.extend(keys.into_iter().map(|key| (Space::Marks, key, None)));
         self.write(&mut plan)
     }
 }

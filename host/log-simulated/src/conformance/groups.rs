@@ -313,7 +313,7 @@ pub(super) async fn check_store(log: &Arc<dyn Log>, store: &Arc<dyn IdempotencyS
     assigned(&consumer, 1).await?;
     let scope = Scope { group: (&*spec.name).into(), partition: partition.clone() };
     let mark = |key: &'static str, turn: Offset, expires: i64| Mark {
-        scope: scope.clone(),
+        scope: scope.clone().into(),
         key: Bytes::from_static(key.as_bytes()),
         turn,
         expires,

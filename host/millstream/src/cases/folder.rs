@@ -163,6 +163,7 @@ fn parse_message(text: &str, above: u64) -> Result<(Message, AttemptContext), St
         attempt: attempt.map_or(1, NonZeroU32::get),
         turn: message.offset,
         timestamp: message.timestamp,
+        trace: None,
     };
     Ok((message, context))
 }

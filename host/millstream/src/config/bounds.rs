@@ -160,6 +160,16 @@ impl<'a> Checker<'a> {
         self.within(path, &value.to_string(), value, bounds)
     }
 
+    /// A share, such as `0.01`.
+    pub(crate) fn share(&mut self, path: &str, value: f64, bounds: Bounds<f64>) -> f64 {
+        if value.is_nan() {
+            let fix = format!("set it between {} and {}", bounds.min.1, bounds.max.1);
+            self.bad(path, "nan", "it is no number".to_owned(), fix);
+            return bounds.min.0;
+        }
+        self.within(path, &value.to_string(), value, bounds)
+    }
+
     /// One of a few words.
     pub(crate) fn word<T: Copy>(
         &mut self,

@@ -17,6 +17,7 @@ use crate::config::document::{Document, join};
 use crate::config::log::{self, LogOptions};
 use crate::config::names::Kind;
 use crate::config::raw::{RawConfig, RawHost};
+use crate::config::traces::{self, TracesOptions};
 use crate::config::{admin, pipeline, topics};
 use crate::finding::{Code, Finding, Severity};
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub host: HostOptions,
     /// The log.
     pub log: LogOptions,
+    /// Where spans go; `None`: nothing is traced.
+    pub traces: Option<TracesOptions>,
     /// The pipelines by name; may be none (tools work without).
     pub pipelines: Vec<PipelineConfig>,
     /// What works but is likely not meant so.
@@ -104,6 +107,8 @@ pub struct PipelineConfig {
     pub limits: Limits,
     /// The plugin's settings (`wasi:config`); `None`: not granted.
     pub settings: Option<BTreeMap<String, Setting>>,
+    /// The share of its messages that is traced, if it is another than that of `[traces]`.
+    pub trace_sample: Option<f64>,
 }
 
 /// A setting of a plugin.
@@ -126,6 +131,7 @@ impl fmt::Debug for Setting {
 pub struct Secret(String);
 
 impl Secret {
+    /// Keeps a text from being shown.
     pub(super) fn new(text: String) -> Self {
         Self(text)
     }
@@ -163,11 +169,18 @@ pub(super) fn check(document: &Document, raw: RawConfig) -> Result<Config, Vec<F
         pipelines.push(pipeline::check(&mut checker, &path, name, pipeline, &grouped, &log.kind));
     }
     topics::check(&mut checker, &pipelines);
+    let traces = raw.traces.map(|raw| traces::check(&mut checker, raw));
+    for pipeline in pipelines.iter().filter(|_| traces.is_none()) {
+        if pipeline.trace_sample.is_some() {
+            traces::without_receiver(&mut checker, &pipeline.spec.name);
+        }
+    }
     let findings = checker.into_findings();
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Err(findings);
     }
-    Ok(Config { file: document.file().to_owned(), host, log, pipelines, warnings: findings })
+    let file = document.file().to_owned();
+    Ok(Config { file, host, log, traces, pipelines, warnings: findings })
 }
 
 fn host(checker: &mut Checker<'_>, raw: RawHost, is_kafka: bool) -> HostOptions {

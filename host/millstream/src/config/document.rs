@@ -14,7 +14,7 @@ use serde::de::IntoDeserializer as _;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::raw::RawConfig;
-use crate::config::unknown_key;
+use crate::config::{traces, unknown_key};
 use crate::finding::{Code, Finding, SourceSpan};
 use crate::kafka;
 
@@ -24,7 +24,7 @@ pub(crate) const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub(crate) const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Words in a line that does not parse, behind which a secret may stand.
-const SECRET_WORDS: [&str; 4] = ["token", "passphrase", "password", "secret"];
+const SECRET_WORDS: [&str; 5] = ["token", "authorization", "passphrase", "password", "secret"];
 /// Keys whose values are secrets.
 const SECRET_KEYS: [&str; 3] = ["host.admin_token", "host.admin_read_token", "host.metrics_token"];
 /// Where properties of a client stand, whose values may be secrets.
@@ -33,7 +33,9 @@ const CLIENT: &str = "log.client.";
 /// Whether the value of this key is a secret by itself, even when it is written into the file.
 fn holds_secret(path: &str) -> bool {
     let property = path.strip_prefix(CLIENT).map(|name| name.trim_matches('"'));
-    SECRET_KEYS.contains(&path) || property.is_some_and(kafka::is_secret)
+    SECRET_KEYS.contains(&path)
+        || path.starts_with(traces::HEADERS)
+        || property.is_some_and(kafka::is_secret)
 }
 
 /// Where variables come from: the process's environment, or a test's.

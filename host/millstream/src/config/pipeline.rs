@@ -24,7 +24,7 @@ use crate::config::names::Kind;
 use crate::config::raw::{
     RawCapabilities, RawCommit, RawDeadLetter, RawIdempotency, RawPipeline, RawRetry, RawSource,
 };
-use crate::config::summary;
+use crate::config::{summary, traces};
 use crate::finding::{Code, Finding};
 
 /// Most delays of a pipeline: each different one is a topic with the source's partitions.
@@ -162,6 +162,7 @@ pub(super) fn check(
         plugin: plugin(checker, &join(path, "plugin"), &raw.plugin),
         limits: limits::check(checker, &join(path, "limits"), &raw.limits),
         settings: settings(checker, path, raw.capabilities),
+        trace_sample: traces::check_pipeline(checker, path, raw.traces),
     }
 }
 

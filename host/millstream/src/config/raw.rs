@@ -20,6 +20,8 @@ pub(crate) struct RawConfig {
     /// The log that pipelines read and write.
     #[serde(default)]
     pub log: RawLog,
+    /// Where spans of messages go. Default: nothing is traced.
+    pub traces: Option<RawTraces>,
     /// The pipelines by name.
     #[serde(default)]
     pub pipelines: BTreeMap<String, RawPipeline>,
@@ -94,6 +96,21 @@ pub(crate) struct RawNewTopics {
     pub replication: Option<u32>,
 }
 
+/// `[traces]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawTraces {
+    /// Who takes spans, by OTLP over HTTP: `http://127.0.0.1:4318`.
+    pub endpoint: String,
+    /// Headers that go with them. Secrets must come from `${…}`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The share of the messages without `traceparent` that is traced. Default 0.01.
+    pub sample: Option<f64>,
+    /// The name of the service under which spans are found. Default `millstream`.
+    pub service: Option<String>,
+}
+
 /// `[pipelines.NAME]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,6 +157,9 @@ pub(crate) struct RawPipeline {
     /// How long the commit of a partition may stand still before the log and the metrics say why. Default
     /// `1m`.
     pub held_up_after: Option<String>,
+    /// How much of this pipeline is traced. Default: as `[traces]` says.
+    #[serde(default)]
+    pub traces: RawPipelineTraces,
 }
 
 /// `source`
@@ -250,6 +270,14 @@ pub(crate) struct RawLimits {
 pub(crate) struct RawCapabilities {
     /// Settings the plugin reads by `wasi:config`. Absent: the interface is not granted.
     pub config: Option<BTreeMap<String, Scalar>>,
+}
+
+/// `traces`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawPipelineTraces {
+    /// The share of its messages without `traceparent` that is traced. Default: that of `[traces]`.
+    pub sample: Option<f64>,
 }
 
 /// `commit`

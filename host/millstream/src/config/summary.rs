@@ -11,6 +11,7 @@ use millstream_core::pipeline_spec::{
 
 use crate::config::{
     Config, Durability, GroupProtocol, HostOptions, KafkaConfig, LogKind, PipelineConfig,
+    TracesOptions,
 };
 
 /// The summary, line by line.
@@ -28,6 +29,13 @@ pub fn summary(config: &Config) -> String {
     line(&mut out, "admin", &format!("{}, {token}", config.host.admin));
     if !config.host.allowed_hosts.is_empty() {
         line(&mut out, "reached as", &config.host.allowed_hosts.join(", "));
+    }
+    if let Some(traces) = &config.traces {
+        let TracesOptions { url, headers, sample, service } = traces;
+        let names = headers.iter().map(|(name, _)| format!("{name}=***")).collect();
+        let text = format!("to {url} as {service}, {}", sampled(*sample));
+        line(&mut out, "traces", &text);
+        line(&mut out, "with headers", &or_none(names));
     }
     for pipeline in &config.pipelines {
         pipeline_summary(&mut out, pipeline);
@@ -79,7 +87,7 @@ fn line(out: &mut String, name: &str, value: &str) {
 }
 
 fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
-    let PipelineConfig { spec, plugin, limits, settings } = pipeline;
+    let PipelineConfig { spec, plugin, limits, settings, trace_sample } = pipeline;
     let _ = writeln!(out, "pipeline {}", spec.name);
     let start = match spec.start {
         Start::Earliest => "earliest",
@@ -129,6 +137,15 @@ fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
         let settings = settings.iter().map(|(name, setting)| format!("{name}={setting:?}"));
         line(out, "settings", &or_none(settings.collect()));
     }
+    if let Some(sample) = trace_sample {
+        line(out, "traces", &sampled(*sample));
+    }
+}
+
+fn sampled(sample: f64) -> String {
+    // Not more digits than a person has typed.
+    let percent = (sample * 1e8).round() / 1e6;
+    format!("{percent} % of the messages without a context")
 }
 
 fn instances(count: usize) -> String {

@@ -11,7 +11,7 @@ use millstream_core::idempotency::IdempotencyStore;
 use millstream_core::idempotency::in_topic::MarksInTopic;
 use millstream_core::log::Log;
 use millstream_log_embedded::EmbeddedLog;
-use millstream_mark_copy::DiskCopy;
+use millstream_mark_copy::{DiskCopy, IndexOptions};
 
 use crate::access;
 use crate::config::{Config, LogKind};
@@ -94,7 +94,8 @@ impl HostLog {
             Held::Kafka { cluster, copy, identity } => {
                 cluster.close().await;
                 if let Some(copy) = copy {
-                    copy.close();
+                    // It writes what it has in memory.
+                    tokio::task::spawn_blocking(move || copy.close()).await.ok();
                 }
                 // Another host may have the id only now.
                 drop(identity);
@@ -109,7 +110,7 @@ fn open_copy(config: &Config, cluster_id: &str) -> Result<Option<Arc<DiskCopy>>,
         return Ok(None);
     }
     let folder = config.host.marks_dir().join(folder_name(cluster_id));
-    match DiskCopy::open(&folder, Arc::new(SystemClock)) {
+    match DiskCopy::open(&folder, IndexOptions::new(cluster_id, Arc::new(SystemClock))) {
         Ok(copy) => Ok(Some(Arc::new(copy))),
         Err(error) => {
             let what = "the idempotency marks cannot be kept";

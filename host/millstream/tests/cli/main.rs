@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test whose helper cannot go on has failed")]
 
 mod config_cases;
+mod dead_letters;
 mod error_pages;
 mod folder;
 mod kafka;

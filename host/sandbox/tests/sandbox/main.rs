@@ -66,7 +66,7 @@ fn message(value: &str) -> Message {
 }
 
 fn attempt(attempt: u32) -> AttemptContext {
-    AttemptContext { attempt, turn: 42, timestamp: 1_600_000_000_123 }
+    AttemptContext { attempt, turn: 42, timestamp: 1_600_000_000_123, trace: None }
 }
 
 async fn handle(instance: &mut Box<dyn Instance>, value: &str) -> Outcome {

@@ -40,6 +40,7 @@ impl Guest for Hostile {
             "reply" => Ok(vec![Output { to: Destination::Reply, ..output("x") }]),
             "count" => Ok(vec![output(&COUNT.fetch_add(1, Ordering::Relaxed).to_string())]),
             "time" => Ok(vec![output(&time_and_random())]),
+            "reject-time" => Err(Failure::Reject(Reject { reason: time_and_random() })),
             "sleep" => {
                 // What follows the time is padding.
                 let time = argument.split(' ').next().unwrap();

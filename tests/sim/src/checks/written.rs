@@ -65,7 +65,12 @@ impl Book {
         let source = sources.find(|s| mark_record::topic(s, group) == message.topic)?;
         let (key, Marked { turn, expires }) = mark_record::decode(message)?;
         let partition = Partition::new(source.clone(), message.partition);
-        Some(Mark { scope: Scope { group: group.as_str().into(), partition }, key, turn, expires })
+        Some(Mark {
+            scope: Scope { group: group.as_str().into(), partition }.into(),
+            key,
+            turn,
+            expires,
+        })
     }
 
     fn on_produced(&mut self, at: Duration, uid: Uid, message: &Message) {

@@ -71,6 +71,11 @@ impl Shelf {
         (self.topics.lock().unwrap().clone(), messages)
     }
 
+    /// The topic is deleted and made again.
+    pub(super) fn make_anew(&self, topic: &str) {
+        self.partitions.lock().unwrap().retain(|partition, _| *partition.topic != *topic);
+    }
+
     pub(super) fn fate(&self, fates: impl IntoIterator<Item = Fate>) {
         self.fates.lock().unwrap().extend(fates);
     }
@@ -166,19 +171,19 @@ impl Log for Shelf {
         room: Room,
     ) -> Result<Batch, LogError> {
         let partitions = self.partitions.lock().unwrap();
-        let messages = partitions.get(partition).map(|p| p.1.clone()).unwrap_or_default();
+        let messages = partitions.get(partition).map_or(&[][..], |p| &p.1);
         let end = messages.last().map_or(0, |m| m.offset + 1);
-        let some: Vec<_> =
-            messages.into_iter().filter(|m| m.offset >= from).take(room.messages).collect();
+        let begin = messages.partition_point(|message| message.offset < from);
+        let some: Vec<_> = messages.iter().skip(begin).take(room.messages).cloned().collect();
         let next = some.last().map_or(from, |m| m.offset + 1);
         Ok(Batch { partition: partition.clone(), messages: some, next, end })
     }
     async fn ends(&self, wanted: &[Partition]) -> Result<Vec<Ends>, LogError> {
         let partitions = self.partitions.lock().unwrap();
         let ends = |partition: &Partition| {
-            let (start, messages) = partitions.get(partition).cloned().unwrap_or_default();
-            let end = messages.last().map_or(start, |m| m.offset + 1);
-            Ends { start, end, high: end }
+            let Some((start, messages)) = partitions.get(partition) else { return Ends::default() };
+            let end = messages.last().map_or(*start, |m| m.offset + 1);
+            Ends { start: *start, end, high: end }
         };
         Ok(wanted.iter().map(ends).collect())
     }

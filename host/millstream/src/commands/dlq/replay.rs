@@ -1,6 +1,7 @@
 //! `dlq replay`: a dead letter's last attempt again, on this machine, in the exact plugin.
 //!
-//! The plugin is the one whose digest stands in the letter, or the replay is of something else and refused. Clock and
+//! The plugin is the one whose digest stands in the letter: a version that was deployed, the configured file, or a
+//! named one; else the replay would be of something else, and is refused. Clock and
 //! random are derived from what the letter tells (`as_it_was`), settings and limits are the pipeline's as configured now.
 //! Nothing is written to the log.
 
@@ -8,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use millstream_core::dead_letter::{AsItWas, Shown};
+use millstream_core::deploy::{Control, DeployError};
+use millstream_core::log::Log;
 use millstream_core::outcome::Outcome;
 use millstream_core::plugin::{Plugin as _, PluginIdentity};
-use millstream_sandbox::{PluginOptions, Sandbox, SandboxOptions};
+use millstream_sandbox::{PluginOptions, PluginSource, Sandbox, SandboxOptions};
 use serde::Serialize;
 
 use super::args::{of_topic, position};
@@ -20,14 +23,14 @@ use crate::cases;
 use crate::commands::Context;
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding};
-use crate::{plugin_file, table};
+use crate::{deploying, plugin_file, table};
 
 /// Arguments of `dlq replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
     /// Where it lies, as `dlq list` names it: TOPIC/PARTITION/OFFSET
     position: String,
-    /// The plugin's .wasm [default: the pipeline's, if it is the one]
+    /// The plugin's .wasm [default: the deployed version or the pipeline's file, if it is the one]
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
     /// Run it in another plugin than the one it failed in, to see whether that one does it
@@ -67,16 +70,16 @@ pub(super) async fn run(context: &Context, args: &ReplayArgs) -> Result<Exit, Fa
     let whose = of_topic(config.as_ref(), &partition.topic);
     let access = access::open(context, &context.place()?).await?;
     let shown = whose.letters(&*access.log).show(&partition, offset).await;
-    access.close().await;
     let shown = shown.map_err(|error| failure(&error))?;
-    let file = plugin(&whose, args)?;
+    let (source, name) = plugin(&*access.log, &whose, args, &shown.as_it_was).await?;
+    access.close().await;
     let options = match (&whose, &config) {
         (Whose::Pipeline(pipeline), Some(config)) => {
             (plugin_file::sandbox_options(config), plugin_file::plugin_options(pipeline))
         }
         _ => (SandboxOptions::default(), PluginOptions::new("replay")),
     };
-    let replayed = replay(args, &file, options, &shown).await?;
+    let replayed = replay(args, (source, &name), options, &shown).await?;
     if args.json {
         table::print_json(&context.terminal, &replayed)?;
     } else {
@@ -85,11 +88,23 @@ pub(super) async fn run(context: &Context, args: &ReplayArgs) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-/// The file the plugin is to be in.
-fn plugin(whose: &Whose<'_>, args: &ReplayArgs) -> Result<PathBuf, Failure> {
+/// The plugin, and what it is called: the named file, the version that was deployed, or the configured file.
+async fn plugin(
+    log: &dyn Log,
+    whose: &Whose<'_>,
+    args: &ReplayArgs,
+    letter: &AsItWas,
+) -> Result<(PluginSource, String), Failure> {
+    let of_file = |file: &Path| (PluginSource::from(file), file.display().to_string());
     match (&args.plugin, whose) {
-        (Some(file), _) => Ok(file.clone()),
-        (None, Whose::Pipeline(pipeline)) => Ok(pipeline.plugin.clone()),
+        (Some(file), _) => Ok(of_file(file)),
+        (None, Whose::Pipeline(pipeline)) => {
+            let deployed = match letter.plugin.as_ref().filter(|_| !args.any_plugin) {
+                Some(wanted) => deployed(log, &pipeline.spec.group, &wanted.digest).await?,
+                None => None,
+            };
+            Ok(deployed.unwrap_or_else(|| of_file(&pipeline.plugin)))
+        }
         (None, Whose::Topic(topic)) => {
             let what = format!("{topic} is no pipeline's, so there is no plugin to run");
             Err(Finding::new(Code::Usage, what, "name one with `--plugin FILE`").into())
@@ -97,16 +112,36 @@ fn plugin(whose: &Whose<'_>, args: &ReplayArgs) -> Result<PathBuf, Failure> {
     }
 }
 
+/// The version of this digest, if it was deployed.
+async fn deployed(
+    log: &dyn Log,
+    group: &str,
+    digest: &str,
+) -> Result<Option<(PluginSource, String)>, Failure> {
+    let unread = |error: DeployError| {
+        Failure::from(deploying::finding("the deployed versions cannot be read", &error))
+    };
+    let control = match Control::open(log, group).await {
+        Ok(control) => control,
+        Err(DeployError::NoTopic { .. }) => return Ok(None),
+        Err(error) => return Err(unread(error)),
+    };
+    let Some(version) = control.version(digest) else { return Ok(None) };
+    let bytes = control.bytes(log, &version).await.map_err(unread)?;
+    let name = format!("version {}", version.version);
+    Ok(Some((PluginSource::Bytes { name: name.clone(), bytes: bytes.to_vec() }, name)))
+}
+
 /// That it is the plugin the letter failed in.
 fn must_be(
     wanted: Option<&PluginIdentity>,
     loaded: &PluginIdentity,
-    file: &Path,
+    place: &str,
 ) -> Result<(), Failure> {
     let Some(wanted) = wanted else {
         let what = "the letter does not say which plugin it failed in";
         let fix = "say `--any-plugin` to run it in this one all the same";
-        return Err(Finding::new(Code::Usage, what, fix).at(file.display()).into());
+        return Err(Finding::new(Code::Usage, what, fix).at(place).into());
     };
     if loaded.digest == wanted.digest {
         return Ok(());
@@ -116,28 +151,28 @@ fn must_be(
     let why = format!("that has the digest {}, this {}", wanted.digest, loaded.digest);
     let fix = "name its file with `--plugin FILE`, or say `--any-plugin` to see what this one does";
     let finding = Finding::new(Code::PluginUnusable, what, fix).because(why);
-    Err(finding.at(file.display()).into())
+    Err(finding.at(place).into())
 }
 
 async fn replay(
     args: &ReplayArgs,
-    file: &Path,
+    (source, place): (PluginSource, &str),
     (sandbox, plugin): (SandboxOptions, PluginOptions),
     shown: &Shown,
 ) -> Result<Replayed, Failure> {
     let sandbox = Sandbox::new(sandbox)
         .map_err(|error| Failure::from(plugin_file::sandbox_finding(&error)))?;
     let loaded = sandbox
-        .load(file, plugin)
+        .load(source, plugin)
         .map_err(|error| Failure::from(plugin_file::load_findings(&error)))?;
     let AsItWas { message, context, plugin } = &shown.as_it_was;
     if !args.any_plugin {
-        must_be(plugin.as_ref(), loaded.identity(), file)?;
+        must_be(plugin.as_ref(), loaded.identity(), place)?;
     }
     let mut instance = loaded.instance().await.map_err(|error| {
         let fix = "correct the plugin's start, or raise its limits";
         let finding = Finding::new(Code::PluginUnusable, "the plugin does not start", fix);
-        Failure::from(finding.because(error).at(file.display()))
+        Failure::from(finding.because(error).at(place))
     })?;
     let outcome = instance.handle(message, *context).await;
     let (reason, backtrace) = match &outcome {
