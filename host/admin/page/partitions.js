@@ -83,7 +83,7 @@ function hotKeys(rows) {
           h("span", { class: "meter", role: "img", "aria-label": `${percent(key.of_attempts)} of attempts, ${percent(key.of_time)} of time` },
             h("span", { class: key.share >= 0.5 ? "warn" : "", style: { width: `${Math.round(key.share * 100)}%` } })),
           h("span", { class: "num share" }, `${percent(key.of_attempts)} of attempts`, h("small", {}, `${percent(key.of_time)} of time`)))))
-      : h("p", { class: "nothing" }, "No key has 1 % of its partition."));
+      : h("p", { class: "nothing" }, "No key stands out, or there were too few attempts to say."));
 }
 
 export function empty(head, text) {

@@ -109,6 +109,12 @@ impl Jobs {
     }
 }
 
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 impl Running {
     /// Changes what is told of it.
     pub(crate) fn tell(&self, change: impl FnOnce(&mut JobView)) {
@@ -223,8 +229,8 @@ mod tests {
     #[test]
     fn a_pipeline_has_one_at_a_time_and_others_are_not_kept_from_theirs() {
         let jobs = Arc::new(Jobs::default());
-        let first = jobs.begin(job("1", "orders")).ok().expect("begun");
-        let refused = jobs.begin(job("2", "orders")).err().expect("one runs");
+        let first = jobs.begin(job("1", "orders")).expect("begun");
+        let refused = jobs.begin(job("2", "orders")).expect_err("one runs");
         assert_eq!(refused.id, "1");
         assert!(jobs.begin(job("3", "refunds")).is_ok());
         first.tell(|job| job.state = JobState::Failed);
@@ -234,9 +240,9 @@ mod tests {
     #[test]
     fn endless_jobs_take_no_endless_room_and_one_that_runs_is_not_forgotten() {
         let jobs = Arc::new(Jobs::default());
-        let _runs = jobs.begin(job("runs", "slow")).ok().expect("begun");
+        let _runs = jobs.begin(job("runs", "slow")).expect("begun");
         for n in 0..100 {
-            let running = jobs.begin(job(&n.to_string(), "orders")).ok().expect("begun");
+            let running = jobs.begin(job(&n.to_string(), "orders")).expect("begun");
             running.tell(|job| job.state = JobState::Done);
         }
         let all = jobs.all();

@@ -111,7 +111,7 @@ impl Sampler {
             let name = &served.spec.name;
             let Some(latest) = state.samples.back() else { continue };
             let ago = |samples: usize| {
-                let index = state.samples.len().checked_sub(1 + samples).unwrap_or(0);
+                let index = state.samples.len().saturating_sub(1 + samples);
                 state.samples.get(index).filter(|_| state.samples.len() > 1)
             };
             let empty = Default::default();

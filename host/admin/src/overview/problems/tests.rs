@@ -228,8 +228,8 @@ fn numbers_are_written_for_people() {
     assert_eq!([whole(0.0), whole(999.6), whole(1_234_567.0)], ["0", "1,000", "1,234,567"]);
     assert_eq!(count(1.0, "call", "calls"), "1 call");
     assert_eq!(
-        [seconds(0.0004), seconds(0.25), seconds(3.14), seconds(600.0)],
-        ["400 µs", "250 ms", "3.1 s", "10 min"]
+        [seconds(0.0004), seconds(0.25), seconds(3.2), seconds(600.0)],
+        ["400 µs", "250 ms", "3.2 s", "10 min"]
     );
     assert_eq!(line(&"é".repeat(300)).chars().count(), 161);
 }
