@@ -39,6 +39,7 @@ endif
 soak: ## Long forms: 200 kills of a host under load and 100 on Kafka, the simulator with 10,000 seeds, two million messages through Kafka
 	MILLSTREAM_SOAK=1 cargo test --workspace --test crash -- --nocapture
 	cargo run --quiet -p millstream-sim -- --seeds 10000
+	MILLSTREAM_SOAK=1 cargo test --workspace --test console -- --nocapture incident
 	MILLSTREAM_SOAK=1 cargo test --workspace --test kafka -- --nocapture --test-threads 1 kills hosts failures changes
 
 .PHONY: fuzz

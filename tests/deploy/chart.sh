@@ -45,7 +45,7 @@ check_configuration() {
   PYTHONPATH="$python_path" python3 "$here/chart_says.py" --configuration "$work/$1.yaml" >"$folder/millstream.toml"
   [ -s "$folder/millstream.toml" ] || return 0 # a ConfigMap of the user's
   # The plugins are not here: that, and only that, may be wrong.
-  (cd "$folder" && MILLSTREAM_ADMIN_TOKEN=0123456789abcdef KAFKA_PASSWORD=x POD_NAME=here-0 \
+  (cd "$folder" && MILLSTREAM_ADMIN_TOKEN=0123456789abcdef MILLSTREAM_METRICS_TOKEN=fedcba9876543210 KAFKA_PASSWORD=x POD_NAME=here-0 \
     timeout 1m "$millstream" check --offline >said 2>&1) || true
   grep -q '^error\[MS2001\]' "$folder/said" || { cat "$folder/said"; fail "millstream check says nothing of the missing plugin"; }
   if grep -E '^error\[' "$folder/said" | grep -v '^error\[MS2001\]'; then
@@ -85,5 +85,6 @@ refusals() {
   refused "is above autoscaling.maxReplicas" --set autoscaling.kind=kafka,autoscaling.minReplicas=9
   refused 'which is not in config.pipelines (audit, orders)' --set 'autoscaling.kind=kafka,autoscaling.pipelines={order}'
   refused "name those that scale" --set existingConfig.configMap=mine,autoscaling.kind=millstream
-  ok "nonsense is refused with words that help: 18 cases"
+  refused "the network policy lets nobody reach the metrics" --set networkPolicy.adminFrom=null
+  ok "nonsense is refused with words that help: 19 cases"
 }

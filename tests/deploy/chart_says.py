@@ -117,7 +117,7 @@ def look(folder, root):
     equal("metadata are texts", {type(v) for t in topics for v in t["metadata"].values()}, {str})
     equal("their names differ", len({t["name"] for t in topics}), 2)
 
-    equal("nobody may call", one(scaler, "NetworkPolicy", "here-millstream")["spec"]["ingress"], [])
+    equal("nobody may call", one(keda, "NetworkPolicy", "here-millstream")["spec"]["ingress"], [])
     equal("who may call", len(one(kafka, "NetworkPolicy")["spec"]["ingress"]), 1)
     equal("what may be called", one(kafka, "NetworkPolicy")["spec"]["policyTypes"], ["Ingress"])
     equal("egress", len(one(scaler, "NetworkPolicy", "here-millstream")["spec"]["egress"]), 2)
@@ -126,6 +126,9 @@ def look(folder, root):
     equal("the embedded log's volume", [claim["metadata"]["name"] for claim in claims], ["data"])
     volumes = {v["name"] for v in pods(embedded)[0][1]["volumes"]}
     equal("and no folder that is lost in its place", "data" in volumes, False)
+    secret = one(kafka, "Secret")["data"]
+    equal("Prometheus has a token of its own", sorted(secret), ["metrics-token", "token"])
+    equal("and shows that one", one(kafka, "ServiceMonitor")["spec"]["endpoints"][0]["authorization"]["credentials"]["key"], "metrics-token")
     equal("a token that is given", [o for o in keda if o["kind"] == "Secret"], [])
 
     rules_are_the_same(kafka, scaler, root)

@@ -2,6 +2,7 @@
 # A real host under a real Prometheus: the chart's probe, every query of the dashboard, every alert. Sourced.
 
 token=0123456789abcdef0123456789abcdef
+metrics_token=fedcba9876543210fedcba9876543210
 
 # wait_for SECONDS WHAT LOG COMMAND...: if it does not come the log is shown.
 wait_for() {
@@ -47,6 +48,7 @@ start_host() {
 data_dir = "data"
 admin = "0.0.0.0:0"
 admin_token = "${MILLSTREAM_ADMIN_TOKEN}"
+metrics_token = "${MILLSTREAM_METRICS_TOKEN}"
 
 [log]
 kind = "embedded"
@@ -59,7 +61,7 @@ outputs = { default = "orders.priced" }
 retry = { delays = ["250ms", "500ms"] }
 idempotency = { key = "json:/order_id", ttl = "1h" }
 TOML
-  (cd "$1" && MILLSTREAM_ADMIN_TOKEN="$token" exec "$millstream" run) >"$1/said" 2>&1 &
+  (cd "$1" && MILLSTREAM_ADMIN_TOKEN="$token" MILLSTREAM_METRICS_TOKEN="$metrics_token" exec "$millstream" run) >"$1/said" 2>&1 &
   children+=("$!")
   wait_for 60 "the host's admin address" "$1/said" grep -q 'admin API and metrics at' "$1/said"
   port="$(sed -n 's|.*admin API and metrics at http://0\.0\.0\.0:||p' "$1/said")"
@@ -98,7 +100,7 @@ for number in range(100):
         order["quantity"] = 0
     print(json.dumps({"key": f"customer-{number % 17}", "value": json.dumps(order)}))
 PYTHON
-    (cd "$1" && MILLSTREAM_ADMIN_TOKEN="$token" exec timeout 60 "$millstream" produce orders.created <orders.jsonl) \
+    (cd "$1" && MILLSTREAM_ADMIN_TOKEN="$token" MILLSTREAM_METRICS_TOKEN="$metrics_token" exec timeout 60 "$millstream" produce orders.created <orders.jsonl) \
       >"$1/produced" 2>&1 &
     producer="$!"
     wait "$producer" || true
@@ -115,7 +117,7 @@ global: { scrape_interval: 1s, evaluation_interval: 2s }
 rule_files: ["$root/deploy/prometheus/alerts.yaml"]
 scrape_configs:
   - job_name: millstream
-    authorization: { credentials: $token }
+    authorization: { credentials: $metrics_token }
     static_configs: [{ targets: ["127.0.0.1:$port"] }]
 YAML
   "$prometheus" --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/tsdb" --web.listen-address="$listen" \

@@ -129,7 +129,7 @@ fn versions_come_and_go_under_load_on_two_hosts_and_the_sums_hold() {
     pipeline.until_settled();
     let dead = folder.consume(&format!("{name}.dlq"));
     assert!(dead.iter().all(|letter| letter.header("millstream-plugin-version") == "3"));
-    folder.ok(&["dlq", "redrive", name], "");
+    folder.ok(&["dlq", "redrive", name, "--yes"], "");
     pipeline.until_settled();
     hosts.into_iter().for_each(|host| host.stop(END_WITHIN));
 

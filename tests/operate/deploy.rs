@@ -161,7 +161,7 @@ fn a_version_that_fails_half_its_messages_is_rolled_back_and_its_failures_are_re
         )
     };
     assert!(dead.iter().map(by).all(|(version, n)| version == "2-half" && n % 2 == 1));
-    folder.ok(&["dlq", "redrive", "work"], "");
+    folder.ok(&["dlq", "redrive", "work", "--yes"], "");
     folder.until_settled(WITHIN);
     host.stop(END_WITHIN);
     let done = folder.consume("done");

@@ -10,6 +10,7 @@
     reason = "only tests use it: what is not as expected ends them"
 )]
 
+pub mod browser;
 pub mod commits;
 pub mod dead_letters;
 pub mod draw;

@@ -39,6 +39,12 @@ impl Failure {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, body }
     }
 
+    /// The same, with what was being done.
+    pub(crate) fn while_doing(mut self, doing: &str) -> Self {
+        self.body.error = format!("{doing}: {}", self.body.error);
+        self
+    }
+
     pub(crate) fn fatal(error: impl Into<String>) -> Self {
         let body = FailureBody { error: error.into(), class: Class::Fatal };
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, body }

@@ -32,3 +32,21 @@ pub(crate) const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 pub(crate) const CLIENT_TIME_MAX: Duration = Duration::from_secs(40);
 /// How long the client tries to connect.
 pub(crate) const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+/// Dead letters of a listing, in full; all are counted.
+pub(crate) const LETTERS_MAX: u64 = 1_000;
+/// The same, if nothing is said.
+pub(crate) const LETTERS_SHOWN: u64 = 100;
+/// Listings of dead letters at once: each reads all there are.
+pub(crate) const SCANS_MAX: usize = 2;
+/// Entries of the audit trail in one answer.
+pub(crate) const AUDIT_ENTRIES_MAX: usize = 1_000;
+/// The same, if nothing is said.
+pub(crate) const AUDIT_ENTRIES: usize = 100;
+/// Replays at once: each has an instance of the plugin.
+pub(crate) const REPLAYS_MAX: usize = 1;
+/// What a replay may take, whatever the plugin's limit is: below a request's time.
+pub(crate) const REPLAY_TIME_MAX: Duration = Duration::from_secs(20);
+/// Changes of a plugin's version in one answer.
+pub(crate) const CHANGES_SHOWN: usize = 50;
+/// How long hosts may take to load a version that is rolled back to.
+pub(crate) const ROLLBACK_TIME_MAX: Duration = Duration::from_secs(60);

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::to_bytes;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use millstream_core::log::{Batch, Room};
 use millstream_core::message::{Partition, Record};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
+use crate::asked::Segments;
 use crate::failure::Failure;
 use crate::limits::{BODY_BYTES_MAX, FETCH_ANSWER_BYTES_MAX, FETCH_BYTES_MAX, FETCH_MESSAGES_MAX};
 use crate::server::Served;
+use crate::trail::{Caller, Change, Trail, keep_trail};
 use crate::wire::*;
 
 /// A JSON body within its bound.
@@ -52,8 +55,8 @@ fn too_large() -> Failure {
     )
 }
 
-type Shared = State<Arc<Served>>;
-type Answer<T> = Result<Json<T>, Failure>;
+pub(crate) type Shared = State<Arc<Served>>;
+pub(crate) type Answer<T> = Result<Json<T>, Failure>;
 
 pub(crate) async fn topics(State(served): Shared) -> Answer<TopicsAnswer> {
     let topics = served.log.topics().await?;
@@ -68,18 +71,28 @@ pub(crate) async fn topics(State(served): Shared) -> Answer<TopicsAnswer> {
 
 pub(crate) async fn create_topic(
     State(served): Shared,
-    Path(name): Path<String>,
+    caller: Caller,
+    Segments(name): Segments<String>,
     Body(spec): Body<TopicJson>,
 ) -> Answer<Done> {
-    served.log.create_topic(spec.named(&name)).await?;
+    let change = Change {
+        action: "topic-create",
+        pipeline: None,
+        text: format!("topic {name}"),
+        detail: serde_json::to_value(&spec).unwrap_or_default(),
+    };
+    let spec = spec.named(&name);
+    Trail::told(&*served.log, &caller, change, served.log.create_topic(spec)).await?;
     Ok(Json(Done {}))
 }
 
 pub(crate) async fn append(
     State(served): Shared,
+    caller: Caller,
     Body(request): Body<AppendRequest>,
 ) -> Answer<AppendAnswer> {
     let records: Vec<Record> = request.records.into_iter().map(Record::from).collect();
+    served.trail.appends(&*served.log, &caller, &records).await?;
     let results = served.log.append(&records.iter().collect::<Vec<_>>()).await?;
     Ok(Json(AppendAnswer { results: results.into_iter().map(AppendResult::from).collect() }))
 }
@@ -154,9 +167,19 @@ pub(crate) async fn committed(
 
 pub(crate) async fn delete_before(
     State(served): Shared,
+    caller: Caller,
     Body(request): Body<DeleteBeforeRequest>,
 ) -> Answer<Done> {
+    keep_trail(&request.topic)?;
     let partition = Partition::new(request.topic, request.partition);
-    served.log.delete_before(&partition, request.before).await?;
+    let before = request.before;
+    let change = Change {
+        action: "delete-before",
+        pipeline: None,
+        text: format!("what stands in {partition} below {before}"),
+        detail: json!({ "topic": &*partition.topic, "partition": partition.number, "before": before }),
+    };
+    Trail::told(&*served.log, &caller, change, served.log.delete_before(&partition, before))
+        .await?;
     Ok(Json(Done {}))
 }

@@ -7,11 +7,17 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use millstream_core::audit;
 use prometheus::{Encoder as _, TextEncoder};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::access::Access;
+use crate::asked::Parameters;
 use crate::failure::Failure;
+use crate::limits::{AUDIT_ENTRIES, AUDIT_ENTRIES_MAX};
 use crate::server::Served;
+use crate::trail::Caller;
 
 /// Whether a pipeline handles messages, or would if there were any.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +62,57 @@ pub(crate) async fn ready(State(served): State<Arc<Served>>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
 
-pub(crate) async fn status(State(served): State<Arc<Served>>) -> Json<Value> {
-    Json((served.status)())
+/// Keys are parts of messages: who may only read sees what stands for them.
+pub(crate) async fn status(State(served): State<Arc<Served>>, caller: Caller) -> Json<Value> {
+    let mut status = (served.status)();
+    if caller.access < Access::Write {
+        mask_keys(&served, &mut status);
+    }
+    Json(status)
+}
+
+fn mask_keys(served: &Served, value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field {
+                    Value::String(key) if name == "key" => *key = served.sampler.mask(key),
+                    field => mask_keys(served, field),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| mask_keys(served, item)),
+        _ => {}
+    }
+}
+
+/// What the console shows, made once a second for all who ask.
+pub(crate) async fn overview(State(served): State<Arc<Served>>, caller: Caller) -> Response {
+    let shown = served.sampler.shown();
+    let (access, overview) = match caller.access {
+        Access::Write => ("write", shown.full),
+        _ => ("read", shown.masked),
+    };
+    let mut body = Vec::with_capacity(overview.len() + 64);
+    body.extend_from_slice(format!(r#"{{"access":"{access}","overview":"#).as_bytes());
+    body.extend_from_slice(&overview);
+    body.push(b'}');
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AuditQuery {
+    limit: Option<usize>,
+}
+
+/// The end of the audit trail, the newest first.
+pub(crate) async fn audit(
+    State(served): State<Arc<Served>>,
+    Parameters(query): Parameters<AuditQuery>,
+) -> Result<Json<Value>, Failure> {
+    let limit = query.limit.unwrap_or(AUDIT_ENTRIES).min(AUDIT_ENTRIES_MAX);
+    let entries = audit::last(&*served.log, limit).await;
+    let entries = entries.map_err(|error| Failure::unavailable(error.to_string()))?;
+    Ok(Json(json!({ "entries": entries })))
 }

@@ -15,6 +15,7 @@ use millstream_core::message::Record;
 use crate::failure::Failure;
 use crate::log_api::Body;
 use crate::server::Served;
+use crate::trail::Caller;
 use crate::wire::*;
 
 const WRITERS_MAX: usize = 64;
@@ -62,10 +63,12 @@ pub(crate) async fn take(
 
 pub(crate) async fn append_all(
     State(served): State<Arc<Served>>,
+    caller: Caller,
     Body(request): Body<AppendAllRequest>,
 ) -> Result<Json<AppendAllAnswer>, Failure> {
     let writer = served.writers.get(&request.name, request.token)?;
     let records: Vec<Record> = request.records.into_iter().map(Record::from).collect();
+    served.trail.appends(&*served.log, &caller, &records).await?;
     match writer.append_all(&records).await {
         Ok(()) => Ok(Json(AppendAllAnswer { offender: None })),
         Err(TransactError::Offender { index, error }) => {

@@ -218,9 +218,11 @@ impl<'a> DeadLetters<'a> {
         let whatever_state = Filter { state: StatesFilter::All, ..filter.clone() };
         let topics = self.topics().await?;
         for place in self.places(filter, &topics)? {
-            let mut scan = Scan::open(self.log, &place.partition).await?;
+            // In this order: what is redriven meanwhile is below the end.
             let mut states = States::of(&place.partition);
             states.read(self.log, &topics, Until::Readable).await?;
+            let mut scan = Scan::open(self.log, &place.partition).await?;
+            states.must_be_of(&place.partition, scan.high())?;
             while let Some(batch) = scan.next(self.log).await? {
                 for message in batch {
                     let letter = self.letter(message, &place, &states);

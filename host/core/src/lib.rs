@@ -39,6 +39,7 @@ pub mod pipeline;
 pub mod pipeline_spec;
 pub mod plugin;
 pub mod plugin_slot;
+pub mod recent_failures;
 mod rounds;
 mod settle;
 pub mod shutdown;

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::hot_keys::HotKey;
-use crate::message::{Offset, Partition};
+use crate::message::{EpochMs, Offset, Partition};
 use crate::plugin::PluginIdentity;
+use crate::recent_failures::{FailureGroup, RecentFailures};
 
 /// What the first message that is not settled waits for, and with it the commit of its partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -135,6 +136,8 @@ pub struct PipelineStatus {
     next_trouble: AtomicU64,
     stopped: Mutex<Option<String>>,
     joined: AtomicBool,
+    /// What its attempts fail of.
+    pub failures: Mutex<RecentFailures>,
     plugin: Mutex<Option<Arc<PluginIdentity>>>,
 }
 
@@ -222,6 +225,11 @@ impl PipelineStatus {
     /// Says that the pipeline has stopped, and why.
     pub fn stopped(&self, text: String) {
         *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
+    /// What its attempts failed of lately, the latest first.
+    pub fn failures(&self, now: EpochMs) -> Vec<FailureGroup> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).groups(now)
     }
 
     /// Looks at everything.

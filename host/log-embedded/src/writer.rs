@@ -129,7 +129,9 @@ impl Writer {
                 Request::AppendAll { claim, transaction, reply } => {
                     match self.shared.writers.check(&claim) {
                         Ok(()) => self.plan_transaction(&mut plan, None, &transaction, reply),
-                        Err(error) => drop(reply.send(Err(error.into()))),
+                        Err(error) => {
+                            reply.send(Err(error.into())).ok();
+                        }
                     }
                 }
                 Request::CreateTopic { spec, reply } => {

@@ -63,7 +63,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     entry.encode_into(&mut entry_bytes);
     let footer = footer.encode();
     let body = footer.get(8..footer.len() - 8).unwrap_or_default();
-    let run = vec![vec![0], entry_bytes.clone(), vec![0; 4096 - 36 + 8 + 64], footer.clone()];
+    let run = [vec![0], entry_bytes.clone(), vec![0; 4096 - 36 + 8 + 64], footer.clone()];
     vec![
         ("run", run.concat()),
         ("manifest", [b"1", manifest.as_slice()].concat()),

@@ -251,8 +251,11 @@ impl MarkIndex {
     }
 }
 
+/// What a manifest names, open.
+type Loaded = (Manifest, Vec<Arc<Run>>);
+
 /// The index that lies in a folder, if one does.
-fn load(folder: &Folder, identity: &str) -> Result<Option<(Manifest, Vec<Arc<Run>>)>, Trouble> {
+fn load(folder: &Folder, identity: &str) -> Result<Option<Loaded>, Trouble> {
     let path = folder.manifest();
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,

@@ -3,6 +3,7 @@
 //! `document` (text, `${…}`, places) → `raw` (types) → `checked` (bounds, rules between fields and
 //! between pipelines) → [`Config`], which every command works with.
 
+mod admin;
 mod bounds;
 pub mod checked;
 mod document;

@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use millstream_admin::{AdminServer, AdminState, PipelineReadiness, Token, TokenSource};
+use millstream_admin::{
+    AdminServer, AdminState, PipelineReadiness, ServedPipeline, Token, TokenSource,
+};
 use millstream_core::clock::{SystemClock, WallClock as _};
 use millstream_core::lag;
 use millstream_core::log::Log;
@@ -26,12 +28,12 @@ use prometheus::Registry;
 use tokio::task::JoinSet;
 
 use crate::commands::Context;
-use crate::config::{Config, LogKind, summary};
+use crate::config::{Config, LogKind, PipelineConfig, Secret, summary};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding, Severity};
 use crate::terminal::Terminal;
 use crate::traces::HostTraces;
-use crate::{topic_check, topic_plan};
+use crate::{topic_check, topic_plan, who};
 
 use deployed::Deployed;
 use log::HostLog;
@@ -124,8 +126,8 @@ async fn with_log(
         statuses.insert(name, status);
         pipelines.push((pipeline.spec.clone(), ports));
     }
-    let (admin, address) = serve_admin(config, log, registry, statuses).await?;
-    context.terminal.say(&format!("admin API and metrics at http://{address}"));
+    let (admin, address) = serve_admin(config, log, registry, statuses, &deployed).await?;
+    context.terminal.say(&format!("console, admin API and metrics at http://{address}"));
 
     let mut running = JoinSet::new();
     for (spec, ports) in pipelines {
@@ -201,6 +203,7 @@ async fn serve_admin(
     log: &mut HostLog,
     registry: Registry,
     statuses: BTreeMap<String, Arc<PipelineStatus>>,
+    deployed: &Deployed,
 ) -> Result<(Admin, SocketAddr), Failure> {
     let unusable = |why: String| {
         let what = "the admin API cannot be served";
@@ -212,6 +215,19 @@ async fn serve_admin(
             .map_err(|error| unusable(error.to_string()))?,
         None => TokenSource::MadeAtStart { file: config.host.token_file() },
     };
+    let further = |token: &Option<Secret>| {
+        let token = token.as_ref().map(|token| Token::new(token.expose())).transpose();
+        token.map_err(|error| unusable(error.to_string()))
+    };
+    let (read_token, metrics_token) =
+        (further(&config.host.admin_read_token)?, further(&config.host.metrics_token)?);
+    let served = |pipeline: &PipelineConfig| {
+        let status = Arc::clone(statuses.get(&pipeline.spec.name)?);
+        let slot = deployed.slot(&pipeline.spec.name)?;
+        let (spec, time_limit) = (pipeline.spec.clone(), pipeline.limits.time);
+        Some(ServedPipeline { spec, status, slot, time_limit })
+    };
+    let pipelines = config.pipelines.iter().filter_map(served).collect();
     let statuses = Arc::new(statuses);
     let for_readiness = Arc::clone(&statuses);
     let state = AdminState {
@@ -225,9 +241,14 @@ async fn serve_admin(
             for_readiness.iter().map(readiness).collect()
         }),
         status: Arc::new(move || report(&statuses)),
+        pipelines,
+        clock: Arc::new(SystemClock),
+        owner: who::owner(None),
         token,
-        open_probes: false,
-        allowed_hosts: Vec::new(),
+        read_token,
+        metrics_token,
+        open_probes: config.host.open_probes,
+        allowed_hosts: config.host.allowed_hosts.clone(),
     };
     let server = AdminServer::bind(config.host.admin, state)
         .await

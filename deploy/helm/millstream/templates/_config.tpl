@@ -35,6 +35,9 @@ fraction to it, and the host refuses that; so values are written one by one. A t
 data_dir = "/var/lib/millstream"
 admin = "0.0.0.0:{{ .Values.admin.port }}"
 admin_token = "${MILLSTREAM_ADMIN_TOKEN}"
+{{- if .Values.admin.metricsKey }}
+metrics_token = "${MILLSTREAM_METRICS_TOKEN}"
+{{- end }}
 {{- if and (eq .Values.kind "StatefulSet") (eq .Values.config.log.kind "kafka") }}
 id = "${POD_NAME}"
 {{- end }}

@@ -21,6 +21,13 @@ seccompProfile: { type: RuntimeDefault }
     secretKeyRef:
       name: {{ include "millstream.tokenSecret" . }}
       key: {{ .Values.admin.secretKey }}
+{{- with .Values.admin.metricsKey }}
+- name: MILLSTREAM_METRICS_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "millstream.tokenSecret" $ }}
+      key: {{ . }}
+{{- end }}
 - name: POD_NAME
   valueFrom: { fieldRef: { fieldPath: metadata.name } }
 {{- with .Values.env }}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millstream_core::log::LogError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -57,11 +58,25 @@ async fn post(running: &Running, path: &str, body: &str) -> Said {
     send(running.address, &format!("{head}{body}")).await
 }
 
+/// What opens what: asked is each with each.
+const READ: &str = "fedcba9876543210fedcba9876543210";
+const METRICS: &str = "00112233445566778899aabbccddeeff";
+
+fn with_tokens(log: &Arc<FakeLog>) -> AdminState {
+    let token = |text| Some(Token::new(text).expect("a token"));
+    AdminState { read_token: token(READ), metrics_token: token(METRICS), ..state(log) }
+}
+
+fn showing(token: &str) -> String {
+    format!("authorization: Bearer {token}\r\n")
+}
+
 #[tokio::test]
-async fn the_api_needs_the_token_and_probes_on_loopback_do_not() {
+async fn on_loopback_reads_are_free_and_writes_and_messages_need_the_token() {
     let running = run_plain().await;
-    for path in ["/metrics", "/health/live", "/health/ready"] {
-        assert_eq!(get(&running, path, "").await.status, 200, "{path}");
+    for path in ["/", "/console/", "/metrics", "/health/live", "/health/ready", "/api/v1/status"] {
+        let status = get(&running, path, "").await.status;
+        assert_eq!(status, if path == "/" { 307 } else { 200 }, "{path}");
     }
     let wrong = "authorization: Bearer 0123456789abcdef0123456789abcdeX\r\n";
     let longer = format!("authorization: Bearer {TOKEN}0\r\n");
@@ -76,15 +91,152 @@ async fn the_api_needs_the_token_and_probes_on_loopback_do_not() {
         "authorization: Bearer \r\n",
         "authorization: Bearer\r\n",
     ];
-    for path in ["/api/v1/status", "/api/v1/topics", "/api/v1/unknown", "/"] {
+    for (line, status) in [
+        ("POST /api/v1/fetch", 415),
+        ("POST /api/v1/append", 415),
+        ("PUT /api/v1/topics/x", 415),
+        ("POST /api/v1/delete-before", 415),
+        ("POST /api/v1/pipelines/x/redrive", 415),
+        ("DELETE /api/v1/status", 405),
+        ("POST /api/v1/unknown", 404),
+    ] {
         for header in refused {
-            let said = get(&running, path, header).await;
-            assert_eq!(said.status, 401, "{path} with {header}");
+            let said = send(running.address, &head(running.address, line, header)).await;
+            assert_eq!(said.status, 401, "{line} with {header}");
             assert!(said.head.contains("www-authenticate: bearer"), "{}", said.head);
             assert!(said.error().contains("Authorization: Bearer TOKEN"), "{}", said.body);
         }
+        let said = send(running.address, &head(running.address, line, &bearer())).await;
+        assert_eq!(said.status, status, "{line} gave {}", said.body);
     }
-    assert_eq!(get(&running, "/api/v1/status", &bearer()).await.status, 200);
+    // A token that is shown and wrong is a mistake that must be seen, also where none is needed.
+    assert_eq!(get(&running, "/api/v1/status", wrong).await.status, 401);
+}
+
+#[tokio::test]
+async fn each_token_opens_its_own_and_what_is_less() {
+    let log = Arc::new(FakeLog::default());
+    let running = run(Arc::clone(&log), with_tokens(&log)).await;
+    let routes = ["GET /metrics", "GET /api/v1/overview", "POST /api/v1/fetch"];
+    for (header, expected) in [
+        (String::new(), [200, 401, 401]),
+        (showing(METRICS), [200, 403, 403]),
+        (showing(READ), [200, 200, 403]),
+        (bearer(), [200, 200, 415]),
+    ] {
+        for (line, status) in routes.into_iter().zip(expected) {
+            let said = send(running.address, &head(running.address, line, &header)).await;
+            assert_eq!(said.status, status, "{line} with {header:?}: {}", said.body);
+        }
+    }
+    let said = get(&running, "/api/v1/topics", &showing(METRICS)).await;
+    assert!(said.error().contains("metrics token does not open this"), "{}", said.body);
+}
+
+#[tokio::test]
+async fn another_site_reaches_nothing_but_a_page_that_shows_nothing() {
+    let running = run_plain().await;
+    let site = async |path: &str, site: &str| {
+        get(&running, path, &format!("sec-fetch-site: {site}\r\n")).await.status
+    };
+    for other in ["cross-site", "same-site", "anything"] {
+        assert_eq!(site("/api/v1/overview", other).await, 403, "{other}");
+        assert_eq!(site("/metrics", other).await, 403, "{other}");
+        // A link in a runbook leads to the console.
+        assert_eq!(site("/console/", other).await, 200, "{other}");
+    }
+    assert_eq!(site("/api/v1/overview", "same-origin").await, 200);
+    assert_eq!(site("/api/v1/overview", "none").await, 200);
+    let page = get(&running, "/console/", "").await;
+    for part in ["default-src 'none'", "frame-ancestors 'none'", "x-frame-options: deny"] {
+        assert!(page.head.contains(part), "{part} is missing: {}", page.head);
+    }
+    let api = get(&running, "/api/v1/overview", "").await;
+    assert!(api.head.contains("cross-origin-resource-policy: same-origin"), "{}", api.head);
+}
+
+#[tokio::test]
+async fn every_write_is_told_before_it_is_made_and_the_trail_itself_stays() {
+    let running = run_plain().await;
+    running.log.topics.lock().unwrap().push(topic("orders"));
+    let named = format!("{}millstream-by: Ada\r\ncontent-type: application/json\r\n", bearer());
+    let body = r#"{"partitions":3,"message_bytes_max":1000}"#;
+    let more = format!("{named}content-length: {}\r\n", body.len());
+    let request = format!("{}{body}", head(running.address, "PUT /api/v1/topics/x", &more));
+    assert_eq!(send(running.address, &request).await.status, 200);
+    let append = r#"{"records":[{"topic":"orders","value":"a"},{"topic":"orders","value":"b"}]}"#;
+    for _ in 0..3 {
+        assert_eq!(post(&running, "/api/v1/append", append).await.status, 200);
+    }
+    let delete = r#"{"topic":"orders","partition":0,"before":1}"#;
+    assert_eq!(post(&running, "/api/v1/delete-before", delete).await.status, 200);
+    let said = post(
+        &running,
+        "/api/v1/delete-before",
+        r#"{"topic":"millstream.audit","partition":0,"before":1}"#,
+    );
+    let said = said.await;
+    assert_eq!((said.status, said.error().contains("audit trail")), (403, true), "{}", said.body);
+
+    let trail = get(&running, "/api/v1/audit?limit=100", "").await.json();
+    let entries = trail["entries"].as_array().expect("entries").iter().rev();
+    let brief = |entry: &Value| {
+        let text = |name: &str| entry[name].as_str().expect(name).to_owned();
+        format!("{} {} by {}: {}", text("action"), text("outcome"), text("by"), text("text"))
+    };
+    let brief: Vec<_> = entries.map(brief).collect();
+    assert_eq!(
+        brief,
+        [
+            "topic-create begun by Ada (write token): topic x",
+            "topic-create done by Ada (write token): done",
+            "append begun by write token: 2 records to orders; more within 10 s are not told one by one",
+            "delete-before begun by write token: what stands in orders[0] below 1",
+            "delete-before done by write token: done",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_is_not_done() {
+    let running = run_plain().await;
+    let full = LogError::Unavailable("the disk is full".to_owned());
+    *running.log.failure.lock().unwrap() = Some(full);
+    let said = post(&running, "/api/v1/delete-before", r#"{"topic":"t","partition":0,"before":1}"#);
+    let said = said.await;
+    assert_eq!(said.status, 503);
+    assert!(said.error().starts_with("nothing was changed"), "{}", said.body);
+    assert!(running.log.starts.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_document_has_every_route_and_every_route_is_in_it() {
+    let running = run_plain().await;
+    let document = get(&running, "/api/v1/openapi.json", "").await.json();
+    let documented = document["paths"].as_object().expect("paths");
+    let mut routed: Vec<_> = routes().into_iter().map(|(path, _)| path).collect();
+    routed.sort_unstable();
+    let mut paths: Vec<_> = documented.keys().map(String::as_str).collect();
+    paths.sort_unstable();
+    assert_eq!(paths, routed);
+    for (path, operations) in documented {
+        for method in ["get", "put", "post", "delete", "patch"] {
+            let asked = path
+                .replace("{pipeline}", "p")
+                .replace("{topic}", "t")
+                .replace("{partition}", "0")
+                .replace("{offset}", "0")
+                .replace("{name}", "n");
+            let line = format!("{} {asked}", method.to_uppercase());
+            let said = send(running.address, &head(running.address, &line, &bearer())).await;
+            let operation = &operations[method];
+            assert_eq!(said.status == 405, operation.is_null(), "{line}: {}", said.body);
+            let Some(access) = operation["x-access"].as_str() else { continue };
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
+            let needed = serde_json::json!(crate::access::Access::needed(&method, &asked));
+            assert_eq!(needed, access, "{line} needs what the document says");
+        }
+    }
 }
 
 #[tokio::test]
@@ -128,9 +280,17 @@ async fn a_name_that_is_allowed_is_a_name_of_the_server() {
     let log = Arc::new(FakeLog::default());
     let state = AdminState { allowed_hosts: vec!["mill.internal:80".to_owned()], ..state(&log) };
     let running = run(log, state).await;
-    let request =
-        "GET /health/live HTTP/1.1\r\nhost: Mill.internal:80\r\nconnection: close\r\n\r\n";
-    assert_eq!(send(running.address, request).await.status, 200);
+    let head = "GET /health/live HTTP/1.1\r\nconnection: close\r\n";
+    for (more, expected) in [
+        ("host: Mill.internal:80\r\n", 200),
+        // A proxy in front of it may speak TLS.
+        ("host: mill.internal:80\r\norigin: https://mill.internal:80\r\n", 200),
+        ("host: mill.internal:80\r\norigin: https://mill.internal\r\n", 403),
+        ("host: mill.internal\r\n", 403),
+    ] {
+        let said = send(running.address, &format!("{head}{more}\r\n")).await;
+        assert_eq!(said.status, expected, "{more}");
+    }
 }
 
 #[tokio::test]
@@ -154,8 +314,12 @@ async fn beyond_loopback_a_token_must_be_configured_and_probes_need_it() {
             let said = send(address, &head(address, &format!("GET {path}"), "")).await;
             assert_eq!(said.status, expected, "{path}");
         }
-        let said = send(address, &head(address, "GET /api/v1/status", "")).await;
-        assert_eq!(said.status, 401);
+        for path in ["/api/v1/status", "/api/v1/overview", "/api/v1/openapi.json", "/nowhere"] {
+            let said = send(address, &head(address, &format!("GET {path}"), "")).await;
+            assert_eq!(said.status, 401, "{path}");
+        }
+        let page = send(address, &head(address, "GET /console/", "")).await;
+        assert_eq!(page.status, 200, "the page asks for the token itself");
         served.abort();
     }
 }

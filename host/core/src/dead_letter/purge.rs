@@ -115,6 +115,9 @@ impl<'a> DeadLetters<'a> {
             let mut states = States::of(&place.partition);
             let until = if run.is_some() { Until::End } else { Until::Readable };
             states.read(self.log, topics, until).await?;
+            if run.is_some() {
+                states.must_be_of(&place.partition, scan.high())?;
+            }
             if let Some(run) = &mut run {
                 tidy(run, &mut states, scan.start()).await?;
             }

@@ -237,6 +237,9 @@ impl<'a> DeadLetters<'a> {
             let mut states = States::of(&place.partition);
             let until = if run.is_some() { Until::End } else { Until::Readable };
             states.read(self.log, topics, until).await?;
+            if run.is_some() {
+                states.must_be_of(&place.partition, scan.high())?;
+            }
             let mut sending =
                 Sending { request, run, report: &mut *report, change: change.clone(), next_at };
             sending.tidy(&mut states, scan.start()).await?;

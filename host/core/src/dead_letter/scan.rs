@@ -31,6 +31,11 @@ impl Scan {
         self.ends.start
     }
 
+    /// The offset after everything that is there.
+    pub(super) fn high(&self) -> Offset {
+        self.ends.high
+    }
+
     /// How many offsets there are to read.
     pub(super) fn length(&self) -> u64 {
         self.ends.end.saturating_sub(self.ends.start)

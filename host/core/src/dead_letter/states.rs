@@ -209,6 +209,21 @@ impl States {
         self.spans.iter().map(closed).sum()
     }
 
+    /// That these are the states of a partition that ends at `high`. One that was made anew begins at 0 again, and what
+    /// is known of the letters of the former would hide those of the new one.
+    pub(super) fn must_be_of(
+        &self,
+        letters: &Partition,
+        high: Offset,
+    ) -> Result<(), DeadLetterError> {
+        let last = self.spans.last_key_value().map(|(_, (last, _))| *last);
+        let Some(last) = last.filter(|last| *last >= high) else { return Ok(()) };
+        Err(DeadLetterError::Refused(format!(
+            "{} says what became of {letters}@{last}, and {letters} ends at {high}: it was made anew, so these states are another's: delete topic {}",
+            self.partition, self.partition.topic
+        )))
+    }
+
     /// Forgets letters below `start`, which are gone, and gives the keys of records that name no others, at most so
     /// many.
     pub(super) fn forget_below(&mut self, start: Offset, count_max: usize) -> Vec<Bytes> {

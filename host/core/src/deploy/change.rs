@@ -128,8 +128,8 @@ pub struct Changed {
     pub hosts: BTreeMap<String, HostState>,
 }
 
-/// Who is told how far it is.
-pub(super) type Tell<'a> = &'a mut (dyn for<'p> FnMut(Progress<'p>) + Send);
+/// Who is told how far it is. Also `Sync`, or the future of a change could not be sent to another thread.
+pub(super) type Tell<'a> = &'a mut (dyn for<'p> FnMut(Progress<'p>) + Send + Sync);
 
 /// Deploys a version: see [`crate::deploy`].
 ///

@@ -1,6 +1,7 @@
 //! Outcomes: what becomes of messages when workers hand them back, and when the log has
 //! acknowledged what they caused.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use crate::metrics::PartitionMetrics;
 use crate::outcome::{Fault, FaultKind, Outcome};
 use crate::pipeline::PipelineError;
 use crate::pipeline_spec::Delivery;
+use crate::recent_failures::Failed;
 use crate::settle::{self, Acknowledged, Ending, Ruling, Settling};
 
 use super::PartitionTask;
@@ -90,6 +92,7 @@ impl PartitionTask {
                     Verdict::Failed(outcome) => {
                         attempts += 1;
                         self.metrics.failed(outcome.kind());
+                        self.note_failure(&item, &outcome);
                         if let Some(wait) = self.on_failed(&mut item, &outcome) {
                             then = wait;
                             back.push(item);
@@ -106,6 +109,19 @@ impl PartitionTask {
             // batches, and is not thrown by a single one.
             self.attempt_cost = (self.attempt_cost * 3 + busy / attempts) / 4;
         }
+    }
+
+    fn note_failure(&self, item: &InHand, outcome: &Outcome) {
+        let failed = Failed {
+            kind: outcome.kind(),
+            reason: outcome.reason(),
+            partition: &self.partition,
+            offset: item.context.turn,
+            attempt: item.context.attempt,
+        };
+        let mut failures =
+            self.context.status.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.note(failed, self.now());
     }
 
     /// If the message stays at the head of its lane, says how the lane waits.

@@ -81,7 +81,9 @@ async fn attempted(slot: &Arc<PluginSlot>) -> Vec<Attempted> {
     let metrics = Metrics::new(&prometheus::Registry::new()).expect("a fresh registry");
     let (reply, mut returned) = mpsc::channel(1);
     let mut lanes = Lanes::new(Ordering::None, None);
-    (0..3).for_each(|offset| drop(lanes.push(None, offset)));
+    for offset in 0..3 {
+        let _ = lanes.push(None, offset);
+    }
     let mut batch = Vec::new();
     while let Some(lane) = lanes.next_ready() {
         batch.push((lane, message(lanes.pop(lane).expect("one"))));

@@ -205,3 +205,28 @@ async fn an_index_that_cannot_be_written_holds_up_marks_and_nothing_else() {
     assert_eq!(turns(&log, marked..marked + 1, 0).await, [Some(marked)]);
     assert_eq!(turns(&log, 0..1, 0).await, [Some(0)]);
 }
+
+// The long form: what a host waits for at its start when its index is lost.
+#[tokio::test]
+async fn a_lost_index_of_a_million_marks_is_made_anew_within_ten_seconds() {
+    if std::env::var_os("MILLSTREAM_SOAK").is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    for begin in (0..1_000_000).step_by(1_000) {
+        let marks = (begin..begin + 1_000).map(|number| mark(number, i64::MAX));
+        log.mark(marks.collect()).await.unwrap();
+    }
+    log.close().await;
+    std::fs::remove_dir_all(dir.path().join("marks")).unwrap();
+    let begin = tokio::time::Instant::now();
+    let log = open(dir.path());
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    for begin in (0..1_000_000).step_by(99_000) {
+        assert_eq!(turns(&log, begin..begin + 1, 0).await, [Some(begin)]);
+    }
+    use std::io::Write as _;
+    writeln!(std::io::stderr(), "a million marks indexed anew in {took:?}").unwrap();
+}

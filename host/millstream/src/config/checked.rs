@@ -18,7 +18,7 @@ use crate::config::log::{self, LogOptions};
 use crate::config::names::Kind;
 use crate::config::raw::{RawConfig, RawHost};
 use crate::config::traces::{self, TracesOptions};
-use crate::config::{pipeline, topics};
+use crate::config::{admin, pipeline, topics};
 use crate::finding::{Code, Finding, Severity};
 
 /// The checked file.
@@ -45,8 +45,16 @@ pub struct HostOptions {
     pub data_dir: PathBuf,
     /// Address of metrics, health and API; port 0 lets the system choose.
     pub admin: SocketAddr,
-    /// What a caller of the API must show; `None`: made at start.
+    /// What opens the whole API; `None`: made at start.
     pub admin_token: Option<Secret>,
+    /// What opens only reads; `None`: on loopback they are free.
+    pub admin_read_token: Option<Secret>,
+    /// What opens metrics and health only.
+    pub metrics_token: Option<Secret>,
+    /// Whether metrics and health are free beyond loopback too.
+    pub open_probes: bool,
+    /// Further names by which the API is reached.
+    pub allowed_hosts: Vec<String>,
     /// Which host this is to a cluster; `None`: made once, and kept in `data_dir`.
     pub id: Option<String>,
 }
@@ -142,10 +150,6 @@ impl fmt::Debug for Secret {
 
 /// Where the host listens if nothing else is said.
 const ADMIN_DEFAULT: &str = "127.0.0.1:9464";
-/// A token that can be guessed is no token.
-const TOKEN_CHARS_MIN: usize = 16;
-/// What fits in a header that every server takes.
-const TOKEN_CHARS_MAX: usize = 512;
 /// Bounds of every retention.
 pub const RETENTION: Bounds<Duration> = Bounds {
     min: (Duration::from_secs(60), "1m"),
@@ -193,23 +197,7 @@ fn host(checker: &mut Checker<'_>, raw: RawHost, is_kafka: bool) -> HostOptions 
         let why = "more than this machine reaches it, and it can read and write every topic";
         checker.value(finding.because(why), "host.admin");
     }
-    if let Some(token) = &raw.admin_token {
-        let visible = token.chars().all(|c| c.is_ascii_graphic());
-        if !(TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&token.len()) || !visible {
-            let fix = "make one with `openssl rand -hex 32`, and hand it in as `${VARIABLE}`";
-            let finding = Finding::new(Code::BadValue, "`host.admin_token` is no token", fix);
-            let why = format!(
-                "it needs {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} characters, all visible ASCII"
-            );
-            checker.value(finding.because(why), "host.admin_token");
-        } else if !checker.document.is_substituted("host.admin_token") {
-            let fix = "hand it in as `${VARIABLE}` or `${file:PATH}`";
-            let what = "`host.admin_token` stands in the file itself";
-            let why = "who may read the configuration can then call the API";
-            let finding = Finding::new(Code::BadValue, what, fix).because(why).warning();
-            checker.value(finding, "host.admin_token");
-        }
-    }
+    admin::check(checker, &raw);
     if let Some(id) = &raw.id {
         if is_kafka {
             checker.name("host.id", id, Kind::Host);
@@ -220,7 +208,11 @@ fn host(checker: &mut Checker<'_>, raw: RawHost, is_kafka: bool) -> HostOptions 
     HostOptions {
         data_dir: checker.document.folder().join(data_dir),
         admin,
-        admin_token: raw.admin_token.map(Secret),
+        admin_token: raw.admin_token.map(Secret::new),
+        admin_read_token: raw.admin_read_token.map(Secret::new),
+        metrics_token: raw.metrics_token.map(Secret::new),
+        open_probes: raw.open_probes.unwrap_or(false),
+        allowed_hosts: raw.allowed_hosts.unwrap_or_default(),
         id: raw.id,
     }
 }

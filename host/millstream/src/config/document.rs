@@ -24,15 +24,16 @@ pub(crate) const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub(crate) const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Words in a line that does not parse, behind which a secret may stand.
-const SECRET_WORDS: [&str; 5] =
-    ["admin_token", "authorization", "passphrase", "password", "secret"];
+const SECRET_WORDS: [&str; 5] = ["token", "authorization", "passphrase", "password", "secret"];
+/// Keys whose values are secrets.
+const SECRET_KEYS: [&str; 3] = ["host.admin_token", "host.admin_read_token", "host.metrics_token"];
 /// Where properties of a client stand, whose values may be secrets.
 const CLIENT: &str = "log.client.";
 
 /// Whether the value of this key is a secret by itself, even when it is written into the file.
 fn holds_secret(path: &str) -> bool {
     let property = path.strip_prefix(CLIENT).map(|name| name.trim_matches('"'));
-    path == "host.admin_token"
+    SECRET_KEYS.contains(&path)
         || path.starts_with(traces::HEADERS)
         || property.is_some_and(kafka::is_secret)
 }

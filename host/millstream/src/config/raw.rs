@@ -37,8 +37,18 @@ pub(crate) struct RawHost {
     /// Address of metrics, health and API. Default `127.0.0.1:9464`; anything but loopback needs
     /// `admin_token`.
     pub admin: Option<String>,
-    /// What a caller of the API must show. Default: made at start, in `<data_dir>/admin.token`.
+    /// What opens the whole admin API. Default: made at start, in `<data_dir>/admin.token`.
     pub admin_token: Option<String>,
+    /// What opens only what changes nothing and shows no message. Default: none, and on loopback such
+    /// reads are free.
+    pub admin_read_token: Option<String>,
+    /// What opens metrics and health only, for Prometheus. Default: none.
+    pub metrics_token: Option<String>,
+    /// Whether metrics and health are free beyond loopback too. Default `false`.
+    pub open_probes: Option<bool>,
+    /// Further names (`name` or `name:port`) by which the admin API is reached: those of a service, a proxy or a
+    /// forwarded port. Default: none; the `Host` header must be the address itself.
+    pub allowed_hosts: Option<Vec<String>>,
     /// Kafka: names this host among those alive, and again after a restart. Two hosts with one id put
     /// one another out. Default: made once, in `<data_dir>/host.id`.
     pub id: Option<String>,

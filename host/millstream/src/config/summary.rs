@@ -17,7 +17,7 @@ use crate::config::{
 /// The summary, line by line.
 pub fn summary(config: &Config) -> String {
     let mut out = String::new();
-    let token = if config.host.admin_token.is_some() { "token ***" } else { "token made at start" };
+    let token = tokens(&config.host);
     line(&mut out, "config", &config.file.display().to_string());
     line(&mut out, "data", &config.host.data_dir.display().to_string());
     match &config.log.kind {
@@ -27,6 +27,9 @@ pub fn summary(config: &Config) -> String {
         LogKind::Kafka(kafka) => kafka_summary(&mut out, &config.host, kafka),
     }
     line(&mut out, "admin", &format!("{}, {token}", config.host.admin));
+    if !config.host.allowed_hosts.is_empty() {
+        line(&mut out, "reached as", &config.host.allowed_hosts.join(", "));
+    }
     if let Some(traces) = &config.traces {
         let TracesOptions { url, headers, sample, service } = traces;
         let names = headers.iter().map(|(name, _)| format!("{name}=***")).collect();
@@ -38,6 +41,15 @@ pub fn summary(config: &Config) -> String {
         pipeline_summary(&mut out, pipeline);
     }
     out
+}
+
+fn tokens(host: &HostOptions) -> String {
+    let mut words =
+        vec![if host.admin_token.is_some() { "token ***" } else { "token made at start" }];
+    words.extend(host.admin_read_token.is_some().then_some("read token ***"));
+    words.extend(host.metrics_token.is_some().then_some("metrics token ***"));
+    words.extend(host.open_probes.then_some("open probes"));
+    words.join(", ")
 }
 
 fn durability(durability: Durability) -> String {

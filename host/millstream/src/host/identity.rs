@@ -172,6 +172,10 @@ mod tests {
             data_dir: data_dir.to_owned(),
             admin: ([127, 0, 0, 1], 0).into(),
             admin_token: None,
+            admin_read_token: None,
+            metrics_token: None,
+            open_probes: false,
+            allowed_hosts: Vec::new(),
             id: None,
         }
     }

@@ -17,7 +17,10 @@ struct Hostile;
 impl Guest for Hostile {
     fn handle(message: Message) -> Result<Vec<Output>, Failure> {
         let way = String::from_utf8(message.value.clone().unwrap_or_default()).unwrap();
-        let (way, argument) = way.split_once(' ').unwrap_or((&way, ""));
+        // Within JSON, as messages mostly are, the way stands in a field: `{"way":"trap",…}`.
+        let named = way.split_once(r#""way":""#).and_then(|(_, rest)| rest.split_once('"'));
+        let way = named.filter(|_| way.starts_with('{')).map_or(&*way, |(way, _)| way);
+        let (way, argument) = way.split_once(' ').unwrap_or((way, ""));
         match way {
             // Well-behaved.
             "echo" => Ok(vec![Output { headers: message.headers, ..output("echo") }]),

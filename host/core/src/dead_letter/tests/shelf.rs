@@ -71,6 +71,11 @@ impl Shelf {
         (self.topics.lock().unwrap().clone(), messages)
     }
 
+    /// The topic is deleted and made again.
+    pub(super) fn make_anew(&self, topic: &str) {
+        self.partitions.lock().unwrap().retain(|partition, _| *partition.topic != *topic);
+    }
+
     pub(super) fn fate(&self, fates: impl IntoIterator<Item = Fate>) {
         self.fates.lock().unwrap().extend(fates);
     }

@@ -133,3 +133,19 @@ async fn a_resumed_redrive_does_not_take_what_it_sent_itself_and_failed_again() 
     each_once(&shelf);
     assert_eq!(list(&shelf, &Filter::default()).await.total, 1, "the next redrive takes it");
 }
+
+#[tokio::test]
+async fn states_of_a_topic_that_was_made_anew_hide_nothing() {
+    let shelf = many();
+    redrive(&shelf, &request("run-1", Filter::default())).await;
+    shelf.make_anew("orders.dlq");
+    bury(&shelf, "orders", 0, "new", &found("orders", 0, 1, "trap"));
+    let error =
+        try_redrive(&shelf, &request("run-2", Filter::default())).await.expect_err("not its");
+    assert!(error.to_string().contains("delete topic orders.dlq.states"), "{error}");
+    let spec = spec();
+    let listed = DeadLetters::new(&*shelf, &spec).list(&Filter::default(), 1).await;
+    assert!(listed.is_err(), "{listed:?}");
+    shelf.make_anew("orders.dlq.states");
+    assert_eq!(redrive(&shelf, &request("run-3", Filter::default())).await.redriven, 1);
+}

@@ -15,8 +15,9 @@ use crate::table;
 use crate::who;
 
 const AFTER_HELP: &str = "\
-A purged letter is never redriven. It is removed from the log once nothing below it in its partition is left to be done,
-else with the topic's retention; `--state redriven` removes what was put back. What was purged stands in `millstream audit`.";
+A purged letter is never redriven. It is removed from the log once nothing below it in its
+partition is left to be done, else with the topic's retention; `--state redriven` removes what
+was put back. What was purged stands in `millstream audit`.";
 
 /// Arguments of `dlq purge`.
 #[derive(Debug, Args)]

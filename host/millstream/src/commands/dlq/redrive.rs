@@ -24,15 +24,16 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 
 const AFTER_HELP: &str = "\
 Where to:
-  tier:DELAY   the pipeline's own retry tier; tier:0s, the default, is due at once. Read by this group only; the
-               message keeps its place in its key's order as far as it is still open
-  source       the topic and partition the message came from (the default for --topic). It is a new message there:
-               every group that reads the topic handles it (again), at a new place in the order
-  topic:NAME   this topic, by key. It is a new message there; nothing but the redrive's own headers says what it was
+  tier:DELAY   the pipeline's own retry tier; tier:0s, the default, is due at once. Only this
+               group reads it, and the message keeps its place in its key's order as far as
+               that is still open
+  source       the topic and partition it came from (the default for --topic). It is a new
+               message there: every group that reads the topic handles it, at a new place
+  topic:NAME   this topic, by key. It is a new message there
 
-Each letter is sent once: a redrive that is killed goes on where it was when the same command is given again. What it
-did is in the topic's states and in `millstream audit`. A letter that was redriven `dead_letter.park_after` times and
-failed again is parked; --parked sends those.";
+Each letter is sent once: a redrive that is killed goes on where it was when the same command
+is given again. What it did is in the topic's states and in `millstream audit`. A letter that
+was redriven `dead_letter.park_after` times and failed again is parked; --parked sends those.";
 
 /// Arguments of `dlq redrive`.
 #[derive(Debug, Args)]
