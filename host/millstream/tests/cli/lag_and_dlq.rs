@@ -47,7 +47,7 @@ fn dead_letter_commands_work_on_an_empty_log() {
     folder.run(&["dlq", "list", "--json"]).done().golden("dlq-none-json");
     folder.run(&["dlq", "redrive"]).done().golden("dlq-redrive-none");
     folder.run(&["dlq", "show", "orders.dlq/0/0"]).fails(2, "no dead letter");
-    folder.run(&["dlq", "show", "orders/0/0"]).fails(2, "holds no dead letters");
+    folder.run(&["dlq", "show", "orders/0/0"]).fails(2, "no dead letter at orders[0]@0");
     folder.run(&["dlq", "show", "somewhere"]).fails(2, "TOPIC/PARTITION/OFFSET");
     folder.run(&["dlq", "list", "nosuch"]).fails(2, "no pipeline");
 }
