@@ -208,10 +208,11 @@ fn wire(span: &Span) -> WireSpan {
 }
 
 fn link(to: &SpanContext) -> Link {
+    let remote = FLAG_REMOTE_KNOWN | FLAG_REMOTE;
     Link {
         trace_id: to.trace.0.get().to_be_bytes().to_vec(),
         span_id: to.span.0.get().to_be_bytes().to_vec(),
-        flags: u32::from(to.sampled) * FLAG_SAMPLED | FLAG_REMOTE_KNOWN | FLAG_REMOTE,
+        flags: if to.sampled { FLAG_SAMPLED | remote } else { remote },
     }
 }
 
