@@ -1,5 +1,6 @@
 //! The console in a real browser, of a real host with a real plugin: clicked through, by keyboard alone, with hostile messages,
 //! with a host that goes away, and in an incident. Screenshots are kept in `tests/artifacts/console`.
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test ends where it fails")]
 
 use millstream_guest_builder::guest;
 use millstream_tests::browser::Browser;

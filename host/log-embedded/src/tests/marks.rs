@@ -183,7 +183,7 @@ async fn an_index_that_cannot_be_written_holds_up_marks_and_nothing_else() {
     assert!(marked >= 400_000, "{marked} fit into memory");
     append(&log, vec![record("t", 0, "a")]).await;
     let refused = Transaction { marks: vec![mark(marked, i64::MAX)], ..Transaction::default() };
-    let records = vec![record("t", 0, "b")];
+    let records = [record("t", 0, "b")];
     let error = log.append(&records.iter().collect::<Vec<_>>()).await;
     assert!(error.is_ok());
     assert_eq!(values(&read_all(&log, "t", 0).await), ["a", "b"]);

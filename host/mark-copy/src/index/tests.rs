@@ -123,10 +123,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Marks, and the checkpoint with them.
+type Put = (Vec<(u64, Marked)>, Option<Offset>);
+
 /// What an index must know: what was put, in order.
 #[derive(Clone, Default)]
 struct Model {
-    puts: Vec<(Vec<(u64, Marked)>, Option<Offset>)>,
+    puts: Vec<Put>,
 }
 
 impl Model {

@@ -262,7 +262,8 @@ async fn templates_that_would_bring_letters_round_in_a_circle_are_refused() {
 async fn what_strangers_write_among_the_states_changes_nothing() {
     let shelf = four();
     redrive(&shelf, &request("run-1", kind("trap"))).await;
-    let strange: [(Option<&[u8]>, Option<&[u8]>); 5] = [
+    type Strange = (Option<&'static [u8]>, Option<&'static [u8]>);
+    let strange: [Strange; 5] = [
         (None, Some(b"{}")),
         (Some(b"letters/x"), Some(b"no json")),
         (Some(b"letters/x"), Some(b"{\"version\":1,\"letters\":[[5,1]],\"change\":{}}")),

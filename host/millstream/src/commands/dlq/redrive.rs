@@ -1,13 +1,14 @@
 //! `dlq redrive`: dead letters back to where they are taken up again, each once.
 
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::ProgressBar;
 use millstream_core::clock::{SystemClock, WallClock as _};
 use millstream_core::dead_letter::{Progress, RedriveReport, RedriveRequest, Target};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::args::{FilterArgs, StateArg};
 use super::{agreed, config_if_any, failure, grouped, letters};
