@@ -86,7 +86,7 @@ fn fills_up_and_goes_on(delivery: &str) {
         &small.folders(),
         r#"
 error[MS2002]: lines 1 to 1 may or may not be appended
-  why: the disk of [DIR 1]/log is full: [N] bytes are free, and 134217728 are kept for the log's own work; free some space, or shorten the retention of topics; the write did not happen and may be repeated
+  why: nothing was changed, since the audit trail cannot be written: the disk of [DIR 1]/log is full: [N] bytes are free, and 134217728 are kept for the log's own work; free some space, or shorten the retention of topics; the write did not happen and may be repeated
   do: try again; if it stays, look at the log's own messages
 "#,
     );

@@ -23,7 +23,7 @@ error[MS1003]: unknown key `delivry`
    |
 13 | delivry = "exactly_once"
    | ^^^^^^^
-  why: `pipelines.work` may have `source`, `plugin`, `outputs`, `delivery`, `ordering`, `in_flight`, `waiting`, `instances`, `retry`, `dead_letter`, `idempotency`, `limits`, `capabilities`, `commit`, `drain`, `held_up_after`
+  why: `pipelines.work` may have `source`, `plugin`, `outputs`, `delivery`, `ordering`, `in_flight`, `waiting`, `instances`, `retry`, `dead_letter`, `idempotency`, `limits`, `capabilities`, `commit`, `drain`, `held_up_after`, `traces`
   do: did you mean `delivery`? Else take it out
 "#,
         );
