@@ -43,7 +43,10 @@ fn main() {
 
     let mut of_connect = Vec::new();
     let topic = Header::new("__connect.errors.topic", "orders");
-    put_headers(&mut of_connect, &[topic, Header::new("__connect.errors.exception.message", "no: ")]);
+    put_headers(
+        &mut of_connect,
+        &[topic, Header::new("__connect.errors.exception.message", "no: ")],
+    );
     put_part(&mut letters, &of_connect);
     add("dead_letters/all", letters);
 
@@ -65,7 +68,8 @@ fn main() {
     add("stored/batch", keyed(&key, &value));
 
     let scope = Scope { group: "group".into(), partition: Partition::new("orders", 3) };
-    let mark = Mark { scope: scope.into(), key: "A-17".into(), turn: 42, expires: 1_700_000_000_000 };
+    let mark =
+        Mark { scope: scope.into(), key: "A-17".into(), turn: 42, expires: 1_700_000_000_000 };
     let record = mark_record::encode(&mark);
     let value = record.value.unwrap_or_default();
     add("mark_record/record", keyed(&record.key.unwrap_or_default(), &value));

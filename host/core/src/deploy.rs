@@ -21,7 +21,7 @@
 //! Invariants:
 //! - of two changes with one number the one that came first in the log counts, on every host and for every command:
 //!   whoever comes second is told, and has changed nothing;
-//! - nothing of the topic is believed until parsed ([`rows`]), no bytes are loaded but with the digest of their version;
+//! - nothing of the topic is believed until parsed (`rows`), no bytes are loaded but with the digest of their version;
 //! - a host never handles a message with another version than that of the last change it read; one that can't load
 //!   that says so and handles nothing;
 //! - without a change the plugin of the configuration (the *file*) is in use.

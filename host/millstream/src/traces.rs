@@ -8,8 +8,8 @@
 //! - a message never waits for a span: what the queue has no room for is dropped;
 //! - every span is counted, as exported or as dropped and why.
 //!
-//! Limits: [`QUEUE_SPANS`] spans wait, [`BATCH_SPANS`] go in one request, for [`BATCH_WAIT`] at most; a
-//! receiver that does not answer is tried [`TRIES_MAX`] times, and at the end of the host for [`CLOSE_WITHIN`].
+//! Limits: `QUEUE_SPANS` spans wait, `BATCH_SPANS` go in one request, for `BATCH_WAIT` at most; a
+//! receiver that does not answer is tried `TRIES_MAX` times, and at the end of the host for `CLOSE_WITHIN`.
 
 mod export;
 mod otlp;
