@@ -350,9 +350,16 @@ fn a_broker_that_is_away_holds_the_answer_and_says_so() {
     pipeline.folders[0].ok(&["run", "--until-caught-up"], "");
     scaler.until_replicas(&[], 0);
     let said = scaler.said();
-    for line in ["the lag cannot be told", "the cluster answers again"] {
-        assert_eq!(said.matches(line).count(), 2, "once for each outage: {line}\n{said}");
-    }
+    let [lost, found] = ["the lag cannot be told", "the cluster answers again"];
+    let told: Vec<bool> = said
+        .lines()
+        .filter(|line| line.contains(lost) || line.contains(found))
+        .map(|line| line.contains(lost))
+        .collect();
+    // A broker that comes back on a busy machine may be away once more for a moment.
+    assert!(told.len() >= 4 && told.len() % 2 == 0, "each outage has its end: {said}");
+    let by_turns = told.chunks(2).all(|pair| pair == [true, false]);
+    assert!(by_turns, "once for each outage: {said}");
 }
 
 #[test]
