@@ -5,7 +5,7 @@ use millstream_core::pipeline_spec::Delivery;
 use millstream_core::plugin::AttemptContext;
 
 use crate::book::Book;
-use crate::facts::{Facts, is_hosts};
+use crate::facts::{Facts, Uid, is_hosts};
 use crate::runs::{Ended, Run};
 
 impl Book {
@@ -104,6 +104,14 @@ impl Book {
         }
     }
 
+    /// Whether a copy that landed late, when its message had gone on, led to attempt `number`: it begins all over
+    /// again, with the copies that come of it.
+    fn begins_anew(&self, uid: Uid, number: u32) -> bool {
+        let mut carriers =
+            self.messages.get(&uid).into_iter().flat_map(|message| &message.carriers);
+        carriers.any(|carrier| carrier.late && carrier.attempts < number)
+    }
+
     /// Why nothing excuses that `run` repeats the number of `other`.
     fn repeats_without_reason(&self, facts: &Facts, other: &Run, run: &Run) -> Option<String> {
         let same_assignment = other.host == run.host && other.epoch == run.epoch;
@@ -115,6 +123,7 @@ impl Book {
             _ if at_most_once && matches!(self.copies_for(facts.uid, run.number), (2.., true)) => {
                 None
             }
+            _ if at_most_once && self.begins_anew(facts.uid, run.number) => None,
             _ if at_most_once => Some("at most once, and it was attempted before".to_owned()),
             None if same_assignment => Some("the same is under way".to_owned()),
             Some((_, Ended::Cancelled)) => None,
