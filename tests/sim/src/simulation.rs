@@ -269,12 +269,16 @@ async fn calm(
         loop {
             tokio::time::sleep(LOOK).await;
             let elapsed = begin.elapsed();
-            let mut book = world.history.book();
             let at = world.scenario.rough + elapsed;
-            if book.is_settled(at) {
-                return;
+            if world.history.book().is_settled(at) {
+                nothing_held(world).await;
+                // What the log has removed may still be in a host's hand, and goes on into a tier from there.
+                if world.history.book().is_settled(at) {
+                    return;
+                }
             }
             if elapsed > world.scenario.settles_within {
+                let mut book = world.history.book();
                 let left = book.first_left();
                 let what = format!("not within {:?}: {left}", world.scenario.settles_within);
                 book.violate("everything settles once faults stop", what);
@@ -283,7 +287,7 @@ async fn calm(
         }
     };
     watched(world, settling).await;
-    watched(world, resting(world, begin)).await;
+    watched(world, forgetting(world, begin)).await;
     world.history.note("END: hosts are asked to stop");
     for order in orders {
         order.send_replace(Order::End);
@@ -293,8 +297,8 @@ async fn calm(
     world.history.book().check_end();
 }
 
-/// Everything is settled and nothing comes. Where the log forgets commits it would do so now.
-async fn resting(world: &World, since: Instant) {
+/// What is settled leaves the hosts' memory soon.
+async fn nothing_held(world: &World) {
     let settled = Instant::now();
     while let Some(held) = world.first_held() {
         tokio::time::sleep(LOOK).await;
@@ -302,6 +306,10 @@ async fn resting(world: &World, since: Instant) {
             return world.history.book().violate("what is settled takes no memory", held);
         }
     }
+}
+
+/// Everything is settled and nothing comes. Where the log forgets commits it would do so now.
+async fn forgetting(world: &World, since: Instant) {
     let Some(kept) = world.scenario.commits_kept else { return };
     while since.elapsed() < kept * 2 {
         tokio::time::sleep(kept / 20).await;
