@@ -49,14 +49,17 @@ fuzz: ## Bytes of strangers against all that reads them: make fuzz SECONDS=600, 
 .PHONY: bench
 bench: prepare ## Measure against named baselines, as ratios; results go to bench/README.md by hand
 	cargo run --release -p millstream-bench
+	cargo run --release -p millstream-bench -- --only throughput --run "at least once, by key" --rounds 1 --messages 10000000
 	cargo build --release -p millstream -p millstream-tests
 	cargo run --release -p millstream-tests --bin beside
 	cargo run --release -p millstream-tests --bin order
+	cargo run --release -p millstream-tests --bin order -- --kafka
+	cargo run --release -p millstream-tests --bin watched
 	cargo run --release -p millstream-bench --bin kafka
 
 .PHONY: deploy-check
 deploy-check: ## Image, chart, alerts and dashboard with the real tools, under a real Prometheus; builds helm the first time
-	cargo build --package millstream
+	cargo build --workspace --bin millstream
 	MILLSTREAM=$(MILLSTREAM) tests/deploy/run
 
 .PHONY: lint

@@ -10,7 +10,8 @@ use millstream_tests::host_crash::{self, KILLER};
 
 const MESSAGES: usize = 400;
 const KILLER_AT: usize = 250;
-const AFTER: usize = 4;
+/// The default of `after_host_crashes`.
+const AFTER: usize = 5;
 
 #[test]
 fn a_message_that_kills_its_host_becomes_a_dead_letter_at_least_once() {
@@ -37,7 +38,6 @@ plugin = "hostile.wasm"
 outputs = {{ default = "done" }}
 delivery = "{delivery}"
 limits = {{ time = "5m" }}
-dead_letter = {{ after_host_crashes = {AFTER} }}
 "#
     ));
     folder.plugin("hostile.wasm", &guest("hostile"));

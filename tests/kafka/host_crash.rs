@@ -9,14 +9,13 @@ use crate::hosts::Pipeline;
 
 const MESSAGES: usize = 300;
 const KILLER_AT: usize = 120;
-const AFTER: usize = 4;
+/// The default of `after_host_crashes`.
+const AFTER: usize = 5;
 
 #[test]
 fn a_message_that_kills_one_host_after_the_other_becomes_a_dead_letter() {
     for delivery in ["at_least_once", "exactly_once"] {
-        let more = format!(
-            "delivery = \"{delivery}\"\nlimits = {{ time = \"5m\" }}\ndead_letter = {{ after_host_crashes = {AFTER} }}"
-        );
+        let more = format!("delivery = \"{delivery}\"\nlimits = {{ time = \"5m\" }}");
         let soon = "\"session.timeout.ms\" = 6000";
         let pipeline = Pipeline::new(shared(), "hostile", soon, &more);
         let writer = Writer::new(pipeline.cluster.bootstrap());

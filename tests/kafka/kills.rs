@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_tests::draw::Draw;
 use millstream_tests::host::{END_WITHIN, Host};
@@ -26,6 +26,8 @@ const KILLED_AT_START_ONE_IN: u64 = 4;
 const START_MS: std::ops::Range<u64> = 0..400;
 /// When, after it was ready.
 const STREAM_MS: std::ops::Range<u64> = 0..1_000;
+/// How long a kill waits for a host to have messages in hand.
+const AT_WORK_WITHIN: Duration = Duration::from_secs(5);
 /// Messages that are written at once, and how often.
 const STEP: usize = 60;
 const STEP_EVERY: Duration = Duration::from_millis(20);
@@ -80,8 +82,7 @@ fn killed_and_killed_again(delivery: &str) -> Sums {
             } else {
                 host.until_ready();
                 std::thread::sleep(Duration::from_millis(draw.within(STREAM_MS)));
-                let messages = host.metric("millstream_in_flight_messages", &[]);
-                in_hand += usize::from(messages.is_some_and(|messages| messages > 0.0));
+                in_hand += usize::from(is_caught_at_work(&mut host));
             }
             host.kill();
             hosts.push_back((index, start(index)));
@@ -107,6 +108,21 @@ fn killed_and_killed_again(delivery: &str) -> Sums {
     assert!(in_hand * 4 >= kills, "only {in_hand} of {kills} kills had messages in hand");
     assert!(sums.dead > 0 && sums.handled > kills * STEP, "{sums:?}");
     sums
+}
+
+/// Waits until a host has messages in hand: on a busy machine it is idle most of the time. One that has no partition
+/// yet is killed without.
+fn is_caught_at_work(host: &mut Host) -> bool {
+    let deadline = Instant::now() + AT_WORK_WITHIN;
+    loop {
+        let messages = host.metric("millstream_in_flight_messages", &[]);
+        if messages.is_some_and(|messages| messages > 0.0) {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+    }
 }
 
 /// Writes messages until all kills are done; how many.

@@ -15,11 +15,12 @@ pub fn millstream() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(tree());
-        cargo.args(["build", "--package", "millstream", "--message-format"]);
-        cargo.arg("json-render-diagnostics");
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
+        cargo.args(["build", "--message-format", "json-render-diagnostics"]);
+        // With the features that tests have its libraries are there already; what is measured has those of users.
+        cargo.args(match cfg!(debug_assertions) {
+            true => ["--workspace", "--bin", "millstream"],
+            false => ["--release", "--package", "millstream"],
+        });
         let output = cargo.output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "millstream does not build:\n{errors}");

@@ -29,7 +29,8 @@ use crate::budget::{Budget, Share};
 use crate::dead_letter::OpenLetters;
 use crate::log::{Batch, Consumer, Ends, Event, LogError, Room};
 use crate::message::{Message, Partition};
-use crate::partition::{PartitionTask, ToPartition, poll_option};
+use crate::partition::{PartitionTask, ToPartition};
+use crate::perhaps;
 use crate::pipeline::{Context, PipelineError};
 use crate::shutdown::Shutdown;
 use crate::status::{PartitionStatus, Trouble};
@@ -144,7 +145,7 @@ impl Intake {
                     }
                     self.look_at_ends();
                 }
-                looked = poll_option(&mut self.looking), if self.looking.is_some() => {
+                looked = perhaps::ended(self.looking.as_mut()), if self.looking.is_some() => {
                     self.looking = None;
                     self.on_ends(looked);
                 }

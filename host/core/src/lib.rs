@@ -35,6 +35,7 @@ pub mod nearest;
 pub mod outcome;
 pub mod outstanding;
 mod partition;
+mod perhaps;
 pub mod pipeline;
 pub mod pipeline_spec;
 pub mod plugin;

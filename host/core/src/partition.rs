@@ -39,6 +39,7 @@ use crate::ledger::{Delivery, Ledger};
 use crate::log::{Batch, Consumer, Room};
 use crate::message::{EpochMs, Partition};
 use crate::metrics::PartitionMetrics;
+use crate::perhaps;
 use crate::pipeline::{Context, PipelineError};
 use crate::pipeline_spec::{self, KeepOrder};
 use crate::settle::{Acknowledged, Settling};
@@ -272,17 +273,17 @@ impl PartitionTask {
                 Some(acknowledged) = self.appending.next(), if !self.appending.is_empty() => {
                     self.on_acknowledged(acknowledged?);
                 }
-                committed = poll_option(&mut self.committing), if self.committing.is_some() => {
+                committed = perhaps::ended(self.committing.as_mut()), if self.committing.is_some() => {
                     self.committing = None;
                     self.on_committed(committed?);
                 }
-                () = poll_option(&mut self.trimming), if self.trimming.is_some() => {
+                () = perhaps::ended(self.trimming.as_mut()), if self.trimming.is_some() => {
                     self.trimming = None;
                 }
                 Some(answers) = self.lookups.next(), if !self.lookups.is_empty() => {
                     self.on_answers(answers?);
                 }
-                right = poll_option(&mut self.suspicion.asking), if self.suspicion.asking.is_some() => {
+                right = perhaps::ended(self.suspicion.asking.as_mut()), if self.suspicion.asking.is_some() => {
                     self.suspicion.asking = None;
                     self.has_right(right);
                 }
@@ -295,7 +296,7 @@ impl PartitionTask {
                 },
                 // Who waits for it goes on.
                 () = self.round.notified() => {}
-                () = sleep_until(next_wake) => {}
+                () = perhaps::reached(next_wake) => {}
             }
         }
     }
@@ -476,18 +477,4 @@ impl PartitionTask {
 /// Waits until the partition is to be drained; that intake is gone counts as well.
 async fn asked(drain: &mut watch::Receiver<bool>) {
     let _ = drain.wait_for(|drain| *drain).await;
-}
-
-pub(crate) async fn poll_option<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

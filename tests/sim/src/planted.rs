@@ -44,11 +44,13 @@ pub enum Bug {
     NeverRefreshes,
     /// Records that the log refuses for good are said to be written.
     HidesRefusals,
+    /// Commits name no message that is handled with nothing beside it.
+    ForgetsNames,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::CommitsOneFurther,
         Self::DropsAppends,
         Self::SwapsNeighbours,
@@ -61,6 +63,7 @@ impl Bug {
         Self::ForgetsMarks,
         Self::NeverRefreshes,
         Self::HidesRefusals,
+        Self::ForgetsNames,
     ];
 
     /// What the bug puts between core and cluster.
@@ -102,8 +105,11 @@ impl Bug {
     }
 
     fn commits(self, commits: &mut Commits) {
-        if self == Self::CommitsOneFurther {
-            commits.iter_mut().for_each(|(_, commit)| commit.next += 1);
+        let each = commits.iter_mut().map(|(_, commit)| commit);
+        match self {
+            Self::CommitsOneFurther => each.for_each(|commit| commit.next += 1),
+            Self::ForgetsNames => each.for_each(|commit| commit.suspects.clear()),
+            _ => {}
         }
     }
 

@@ -167,6 +167,11 @@ fn a_refused_record_that_nobody_heeds_is_found_within_60_seeds() {
 }
 
 #[test]
+fn a_name_that_is_forgotten_is_found_within_100_seeds() {
+    is_found(Bug::ForgetsNames, 100, &["a message that kills its host is found"]);
+}
+
+#[test]
 fn too_many_messages_in_hand_are_found_within_20_seeds() {
     is_found(
         Bug::TakesTooMany,

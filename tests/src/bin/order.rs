@@ -2,8 +2,8 @@
 //! other keys fails and the later ones of those keys wait: pairs of runs, without and with failures by
 //! turns, each in a fresh folder; prints the median of the pairs' ratios.
 //!
-//! `order [--pairs N] [--messages N] [--short]`: with `--short` the retry delays are half a second to two, else they
-//! are the configuration's own.
+//! `order [--pairs N] [--messages N] [--short] [--kafka]`: with `--short` the retry delays are half a second to two,
+//! else they are the configuration's own; with `--kafka` on one broker of its own, else on the embedded log.
 #![expect(clippy::print_stdout, reason = "what it measured is what it is for")]
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot be made ends it")]
 
@@ -13,6 +13,7 @@ use std::time::Duration;
 use millstream_guest_builder::guest;
 use millstream_tests::folder::Folder;
 use millstream_tests::host::Host;
+use millstream_tests::kafka::{Cluster, unique};
 use millstream_tests::waiting;
 use tokio::time::Instant;
 
@@ -31,27 +32,25 @@ const CONFIG: &str = r#"
 [host]
 admin = "127.0.0.1:0"
 
-[log]
-durability = "1s"
-
-[pipelines.orders]
-source = { topics = ["orders"] }
-plugin = "hostile.wasm"
-outputs = { default = "failed.out", healthy = "healthy.out" }
 "#;
+const EMBEDDED: &str = r#"durability = "1s""#;
 const SHORT: &str = r#"retry = { delays = ["500ms", "1s", "2s"] }"#;
 
 fn main() {
     let pairs = argument("--pairs").unwrap_or(PAIRS);
     let messages = argument("--messages").unwrap_or(MESSAGES);
-    let config = match std::env::args().any(|argument| argument == "--short") {
-        true => format!("{CONFIG}{SHORT}"),
-        false => CONFIG.to_owned(),
+    let cluster = flag("--kafka").then(|| Cluster::start(&[]));
+    let log = match &cluster {
+        Some(cluster) => {
+            format!("kind = \"kafka\"\nbootstrap_servers = \"{}\"", cluster.bootstrap())
+        }
+        None => EMBEDDED.to_owned(),
     };
+    let delays = if flag("--short") { SHORT } else { "" };
     let mut ratios = Vec::new();
     for pair in 1..=pairs {
-        let without = throughput(&config, messages, 0);
-        let with = throughput(&config, messages, 1);
+        let without = throughput(&log, delays, messages, 0);
+        let with = throughput(&log, delays, messages, 1);
         let ratio = with / without;
         println!("pair {pair}: without {without:.0}/s, with {with:.0}/s, ratio {ratio:.3}");
         ratios.push(ratio);
@@ -63,14 +62,30 @@ fn main() {
     );
 }
 
+fn flag(name: &str) -> bool {
+    std::env::args().any(|argument| argument == name)
+}
+
 fn argument(name: &str) -> Option<usize> {
     let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
     arguments.next().map(|value| value.parse().unwrap())
 }
 
 /// Messages a second of the keys that do not fail, when so many attempts at each message of the others do.
-fn throughput(config: &str, messages: usize, failures: usize) -> f64 {
-    let folder = Folder::new(config);
+fn throughput(log: &str, delays: &str, messages: usize, failures: usize) -> f64 {
+    let (source, healthy_topic) = (unique("orders"), unique("healthy"));
+    let folder = Folder::new(&format!(
+        r#"{CONFIG}
+[log]
+{log}
+
+[pipelines.{source}]
+source = {{ topics = ["{source}"] }}
+plugin = "hostile.wasm"
+outputs = {{ default = "{source}.out", healthy = "{healthy_topic}" }}
+{delays}
+"#
+    ));
     folder.plugin("hostile.wasm", &guest("hostile"));
     folder.ok(&["topics", "create", "--pipelines"], "");
     let mut lines = String::new();
@@ -83,12 +98,12 @@ fn throughput(config: &str, messages: usize, failures: usize) -> f64 {
         };
         writeln!(lines, r#"{{"key":"k{key}","value":"{value}"}}"#).unwrap();
     }
-    folder.ok(&["produce", "orders"], &lines);
+    folder.ok(&["produce", &source], &lines);
     let mut host = Host::start(&folder);
     let healthy = (messages / KEYS * (KEYS - FAILING_KEYS)) as f64;
     let mut reached = |part: f64| {
         waiting::until("messages are handled", WITHIN, || {
-            let done = host.metric("millstream_outputs_total", &["healthy.out"])?;
+            let done = host.metric("millstream_outputs_total", &[&healthy_topic])?;
             (done >= part * healthy).then(|| (Instant::now(), done))
         })
     };

@@ -347,7 +347,7 @@ fn waits_normally(by: HeldUpBy) -> (&'static str, bool) {
             ("The log has more and does not hand it over: see that it answers.", true)
         }
         HeldUpBy::Suspicion => (
-            "Hosts died here. Messages go one by one until the one that kills is found; `dead_letter.after_host_crashes` takes it out.",
+            "Hosts died here. Messages are named before they are handled until the one that kills is found; `dead_letter.after_host_crashes` takes it out.",
             true,
         ),
     }

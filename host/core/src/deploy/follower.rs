@@ -30,6 +30,7 @@ use crate::deploy::ends;
 use crate::deploy::rows::{self, HOST, HostRow, Proposal, VERDICT, Verdict, VerdictRow, Version};
 use crate::log::{Ends, Log, LogError};
 use crate::message::Topic;
+use crate::perhaps;
 use crate::plugin::Plugin;
 use crate::plugin_slot::PluginSlot;
 use crate::shutdown::Shutdown;
@@ -188,10 +189,10 @@ impl Follower {
             let again =
                 failed.then(|| Instant::now() + LOG_AGAIN).into_iter().chain(self.again).min();
             let applied =
-                poll_option_of(self.applying.as_mut().map(|applying| &mut applying.loading));
-            let kept = poll_option_of(self.keeping.as_mut().map(|(_, loading)| loading));
+                perhaps::ended(self.applying.as_mut().map(|applying| &mut applying.loading));
+            let kept = perhaps::ended(self.keeping.as_mut().map(|(_, loading)| loading));
             let checked =
-                poll_option_of(self.checking.as_mut().map(|checking| &mut checking.checked));
+                perhaps::ended(self.checking.as_mut().map(|checking| &mut checking.checked));
             tokio::select! {
                 biased;
                 () = shutdown.requested() => return self.leave().await,
@@ -200,7 +201,7 @@ impl Follower {
                 plugin = kept => self.on_kept(plugin),
                 // The watch ends with this task.
                 _ = ends.changed() => {}
-                () = sleep_until(again) => {}
+                () = perhaps::reached(again) => {}
             }
         }
     }
@@ -457,19 +458,5 @@ impl Follower {
             // The next deploy finds out.
             tracing::debug!(pipeline = %self.of.pipeline, %error, "the host has not said that it ends");
         }
-    }
-}
-
-async fn poll_option_of<T>(future: Option<&mut BoxFuture<'static, T>>) -> T {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

@@ -27,6 +27,8 @@ const BATCH_MESSAGES_CHEAP: usize = 32;
 enum Stop {
     /// All of it, or enough.
     Taken,
+    /// It, or the next one, is handled with nothing beside it.
+    Suspect,
     /// The next one waits for a claim, or for the store's answer.
     Claim,
     /// The next one has to wait for a message of its key before it.
@@ -36,8 +38,8 @@ enum Stop {
 impl PartitionTask {
     /// Gives ready messages to workers, as many batches as there are workers.
     pub(super) fn dispatch(&mut self) {
-        if self.suspicion.is_alone() {
-            return self.dispatch_alone();
+        if self.suspicion.is_naming() {
+            return self.dispatch_named();
         }
         let workers = self.context.spec.instances;
         while self.out < workers && self.output_bytes < self.context.spec.in_flight_bytes {
@@ -71,18 +73,18 @@ impl PartitionTask {
             let Some(lane) = self.lanes.next_ready() else { break };
             let before = batch.len();
             let stop = self.take_from(lane, most, &mut batch);
-            if batch.len() > before {
-                // It stays busy until the batch is back, and is looked at again then.
-                self.turn_waits.remove(&lane);
-                continue;
-            }
             match stop {
+                // It stays busy until the batch is back, and is looked at again then.
+                _ if batch.len() > before => _ = self.turn_waits.remove(&lane),
                 Stop::Claim => self.lanes.wait(lane, Vec::new(), WaitsFor::Claim),
                 Stop::Turn(before) => self.lane_waits_for_turn(lane, before),
-                Stop::Taken => {
+                Stop::Taken | Stop::Suspect => {
                     self.turn_waits.remove(&lane);
                     self.lanes.hand_back(lane, Vec::new());
                 }
+            }
+            if stop == Stop::Suspect {
+                break;
             }
         }
         batch
@@ -107,6 +109,10 @@ impl PartitionTask {
                 }
                 continue;
             }
+            let is_suspect = self.is_suspect(head);
+            if is_suspect && !batch.is_empty() {
+                return Stop::Suspect;
+            }
             let decision = match &head.key {
                 Some(key) => self.claims.decide(key, head.holder(), lane),
                 None => Decision::Attempt,
@@ -116,7 +122,12 @@ impl PartitionTask {
             }
             let Some(item) = self.lanes.pop(lane) else { return Stop::Taken };
             match decision {
-                Decision::Attempt => batch.push((lane, item)),
+                Decision::Attempt => {
+                    batch.push((lane, item));
+                    if is_suspect {
+                        return Stop::Suspect;
+                    }
+                }
                 Decision::Duplicate(of) => self.drop_duplicate(item, of),
                 Decision::AlreadyHandled => {
                     self.metrics.already_handled.inc();

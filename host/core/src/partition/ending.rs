@@ -45,7 +45,7 @@ impl PartitionTask {
     pub(super) async fn leave_in_order(&mut self) {
         // Before the first commit of this owner there is nothing to take back.
         if self.counted && self.sign_off() {
-            self.named_is_cancelled();
+            self.named_are_cancelled();
             let commits = self.commits();
             let _ = tokio::time::timeout(LAST_COMMIT, self.consumer.commit(commits)).await;
         }
@@ -69,7 +69,7 @@ impl PartitionTask {
         // The ledger is ahead of the log while a transaction is under way.
         if !self.is_exactly_once() || self.appending.is_empty() {
             // One try: whoever waits for the partition has waited long enough.
-            self.named_is_cancelled();
+            self.named_are_cancelled();
             self.sign_off();
             let commits = self.commits();
             let _ = tokio::time::timeout(LAST_COMMIT, self.consumer.commit(commits)).await;

@@ -113,7 +113,7 @@ impl PartitionTask {
 
     fn held_up_in_lane(&self, state: State) -> HeldUpBy {
         match state {
-            State::Ready if self.suspicion.is_alone() => HeldUpBy::Suspicion,
+            State::Ready if self.suspicion.is_naming() => HeldUpBy::Suspicion,
             State::Ready => HeldUpBy::Instances,
             State::Busy => HeldUpBy::Plugin,
             State::Waiting(WaitsFor::Turn) => HeldUpBy::WaitingKey,

@@ -68,7 +68,7 @@ impl PartitionTask {
         let Returned { batch, busy } = returned;
         self.out -= 1;
         self.out_messages -= batch.len();
-        self.named_is_back();
+        self.named_are_back();
         self.is_active();
         let mut attempts = 0u32;
         let mut items = batch.into_iter().peekable();
@@ -268,7 +268,7 @@ impl PartitionTask {
     /// Whether the outbox is worth a request, or nothing else is about to come into it.
     fn may_append(&self) -> bool {
         !self.lanes.any_ready()
-            || self.suspicion.is_alone()
+            || self.suspicion.is_naming()
             || self.outbox.len() >= APPEND_MESSAGES
             || self.output_bytes >= APPEND_BYTES
             || Instant::now() >= self.append_at
@@ -277,8 +277,8 @@ impl PartitionTask {
     /// Whether it is time for a transaction, or nothing more comes in to wait for.
     fn may_transact(&self) -> bool {
         let all_in_outbox = self.share.is_paused() && self.out == 0 && !self.lanes.any_ready();
-        // One at a time nothing is about to come either.
-        self.context.rounds.may_begin(all_in_outbox || self.suspicion.is_alone())
+        // Nothing goes on before that either, where messages are named.
+        self.context.rounds.may_begin(all_in_outbox || self.suspicion.is_naming())
     }
 
     pub(super) fn on_acknowledged(&mut self, acknowledged: Acknowledged) {

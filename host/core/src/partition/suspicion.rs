@@ -7,12 +7,14 @@
 //! - 0: it handles messages as usual (**trusted**);
 //! - 1 (**careful**): at most [`UNCOMMITTED_MAX`] messages are handled and not committed, so that if this owner
 //!   dies too, the next one begins close to what it died of;
-//! - more (**alone**): one message at a time, and before it is handled the commit names it. If the host dies, the
-//!   next owner reads that name; named often enough, the message becomes a dead letter without another attempt.
+//! - more (**naming**): a few messages at a time, and before they are handled the commit names them. If the host dies,
+//!   the next owner reads those names, and handles what is named one at a time; named often enough, a message becomes a
+//!   dead letter without another attempt.
 //!
 //! Invariants:
-//! - a message is handled alone only when the commit that names it is acknowledged, and what the one before it
+//! - messages are handled only when the commit that names them is acknowledged, and what those before them
 //!   caused is in the log;
+//! - what is named already is handled alone, and a message is never dead for being named beside others only;
 //! - of a host's partitions that are under suspicion one at a time handles messages, so that no message is named for what
 //!   a neighbour did;
 //! - a partition is trusted again when what the dead owner may have had in hand was handled, or nothing is left
@@ -38,8 +40,11 @@ use crate::pipeline_spec::{DeadLetterSpec, Delivery, PipelineSpec};
 
 use super::PartitionTask;
 
-/// How many messages are handled and not committed while an owner is careful; so many are handled alone.
+/// How many messages are handled and not committed while an owner is careful; so many are named.
 const UNCOMMITTED_MAX: usize = 256;
+
+/// How many messages are named at once. Their names take at most a tenth of a commit's metadata.
+const NAMED_MAX: usize = 32;
 
 /// How long an owner is careful at least, if there is always something to be handled.
 const CAREFUL_FOR: Duration = Duration::from_secs(10);
@@ -55,16 +60,16 @@ const KEPT_OUT: Duration = Duration::from_millis(20);
 enum Stage {
     Trusted,
     Careful,
-    Alone,
+    Naming,
 }
 
-/// A message that is to be handled alone.
+/// Messages that are to be handled with nothing beside them.
 struct Named {
-    place: ReadFrom,
-    source_offset: Offset,
-    /// Until it is with a worker.
-    item: Option<(LaneId, InHand)>,
-    /// The commit that names it is acknowledged.
+    /// Where each was read from, and its offset in the source.
+    places: Vec<(ReadFrom, Offset)>,
+    /// Until they are with a worker.
+    batch: Vec<(LaneId, InHand)>,
+    /// The commit that names them is acknowledged.
     acknowledged: bool,
 }
 
@@ -101,7 +106,7 @@ impl Suspicion {
             _ if !counts => Stage::Trusted,
             0 => Stage::Trusted,
             n if n < DeadLetterSpec::UNNAMED_HOST_CRASHES => Stage::Careful,
-            _ => Stage::Alone,
+            _ => Stage::Naming,
         };
         let now = Instant::now();
         Self {
@@ -130,25 +135,25 @@ impl Suspicion {
         self.owners > 0
     }
 
-    /// Whether messages are handled one at a time.
-    pub(super) fn is_alone(&self) -> bool {
-        self.stage == Stage::Alone
+    /// Whether messages are named before they are handled.
+    pub(super) fn is_naming(&self) -> bool {
+        self.stage == Stage::Naming
     }
 
-    /// Whether a message waits for the commit that names it.
+    /// Whether messages wait for the commit that names them.
     pub(super) fn waits_for_commit(&self) -> bool {
         self.named.as_ref().is_some_and(|named| !named.acknowledged)
     }
 
-    /// Whether the commit names a message that no worker has yet.
+    /// Whether the commit names messages that no worker has yet.
     pub(super) fn may_go(&self) -> bool {
-        self.named.as_ref().is_some_and(|named| named.acknowledged && named.item.is_some())
+        self.named.as_ref().is_some_and(|named| named.acknowledged && !named.batch.is_empty())
     }
 
-    /// Whether this message of the source waits to be handled alone.
+    /// Whether such a message waits for the commit that names it.
     pub(super) fn has(&self, wanted: impl Fn(&InHand) -> bool) -> bool {
-        let item = self.named.as_ref().and_then(|named| named.item.as_ref());
-        item.is_some_and(|(_, item)| wanted(item))
+        let mut batch = self.named.iter().flat_map(|named| &named.batch);
+        batch.any(|(_, item)| wanted(item))
     }
 
     /// What becomes of a message is known.
@@ -166,8 +171,8 @@ impl Suspicion {
         self.settled
     }
 
-    /// A commit is acknowledged (or is what was committed before): it has so many messages settled, and the one
-    /// that is to be handled alone named, if one was.
+    /// A commit is acknowledged (or is what was committed before): it has so many messages settled, and those
+    /// named that are to be handled next, if any were.
     pub(super) fn committed(&mut self, settled: u64, names: bool) {
         self.committed = self.committed.max(settled);
         if let Some(named) = self.named.as_mut().filter(|_| names) {
@@ -179,7 +184,7 @@ impl Suspicion {
     pub(super) fn sign_off(&mut self) {
         self.owners = match self.stage {
             Stage::Trusted => 0,
-            Stage::Careful | Stage::Alone => self.owners.saturating_sub(1),
+            Stage::Careful | Stage::Naming => self.owners.saturating_sub(1),
         };
     }
 }
@@ -205,15 +210,15 @@ impl PartitionTask {
         self.suspicion.active = Instant::now();
     }
 
-    /// Messages of the source came in. What is in hand is handled alone before them, since the dead owner may
-    /// have had it in hand.
+    /// Messages of the source came in. What is in hand is handled before them, since the dead owner may have had it
+    /// in hand.
     pub(super) fn on_source_batch(&mut self, batch: Batch) {
         self.suspicion.held_back.push_back(batch);
         self.take_held_back();
     }
 
     pub(super) fn take_held_back(&mut self) {
-        while (!self.suspicion.is_alone() || self.suspicion.right.is_none() || self.is_quiet())
+        while (!self.suspicion.is_naming() || self.suspicion.right.is_none() || self.is_quiet())
             && let Some(batch) = self.suspicion.held_back.pop_front()
         {
             self.on_batch(batch);
@@ -259,8 +264,8 @@ impl PartitionTask {
         [self.gives_right_on(), trusted].into_iter().flatten().filter(|at| *at > now).min()
     }
 
-    /// Gives the next message to a worker, alone, once the commit names it.
-    pub(super) fn dispatch_alone(&mut self) {
+    /// Gives the next messages to a worker, and no others, once the commit names them.
+    pub(super) fn dispatch_named(&mut self) {
         if self.suspicion.right.is_none() {
             if self.suspicion.asking.is_none() {
                 let right = self.context.ports.suspicion.0.clone();
@@ -279,13 +284,41 @@ impl PartitionTask {
             return;
         }
         if let Some(named) = &mut self.suspicion.named {
-            if let Some(item) = named.item.take_if(|_| named.acknowledged) {
-                self.give_to_worker(vec![item]);
+            if named.acknowledged && !named.batch.is_empty() {
+                let batch = std::mem::take(&mut named.batch);
+                self.give_to_worker(batch);
             }
             return;
         }
-        if let Some((lane, item)) = self.form_batch(1).pop() {
-            self.handle_alone(lane, item);
+        let batch = self.form_batch(self.named_at_once());
+        if !batch.is_empty() {
+            self.name(batch);
+        }
+    }
+
+    /// How often a message is to be named before it is dead.
+    fn names_to_death(&self) -> Option<u32> {
+        let after = self.context.spec.dead_letter.after_host_crashes?;
+        Some(after.saturating_sub(DeadLetterSpec::UNNAMED_HOST_CRASHES).max(1))
+    }
+
+    /// How many messages are named at once. Beside others a message is named once at most, which leaves two times that
+    /// it is named alone: one may be a death of something else.
+    fn named_at_once(&self) -> usize {
+        if self.names_to_death().is_some_and(|names| names > 2) { NAMED_MAX } else { 1 }
+    }
+
+    /// Whether this message was named by an owner that died, so that it is handled alone.
+    pub(super) fn is_suspect(&self, item: &InHand) -> bool {
+        self.suspicion.is_naming() && self.hosts_died_of(item) > 0
+    }
+
+    fn hosts_died_of(&self, item: &InHand) -> u32 {
+        match item.read_from {
+            ReadFrom::Source => self.source.hosts_died_of(item.message.offset),
+            ReadFrom::Tier { tier, offset } => {
+                self.tiers.all().get(tier).map_or(0, |tier| tier.ledger.hosts_died_of(offset))
+            }
         }
     }
 
@@ -297,21 +330,14 @@ impl PartitionTask {
 
     /// How many hosts have died of this message, if that is enough.
     pub(super) fn is_convicted(&self, item: &InHand) -> Option<u32> {
-        let died = match item.read_from {
-            ReadFrom::Source => self.source.hosts_died_of(item.message.offset),
-            ReadFrom::Tier { tier, offset } => {
-                self.tiers.all().get(tier)?.ledger.hosts_died_of(offset)
-            }
-        };
-        let after = self.context.spec.dead_letter.after_host_crashes?;
-        let enough = after.saturating_sub(DeadLetterSpec::UNNAMED_HOST_CRASHES).max(1);
-        (died >= enough).then_some(died)
+        let died = self.hosts_died_of(item);
+        (died >= self.names_to_death()?).then_some(died)
     }
 
     /// Makes a dead letter of a message that kills its host.
     pub(super) fn bury_convicted(&mut self, item: InHand, died: u32) {
         let reason = format!(
-            "{died} hosts died while they handled this message and nothing else of the partition, after others had died here; see why before it is redriven"
+            "{died} hosts died while they handled this message, the last of them with nothing else of the partition in hand, after others had died here; see why before it is redriven"
         );
         tracing::error!(
             pipeline = %self.context.spec.name, partition = %self.partition,
@@ -323,45 +349,49 @@ impl PartitionTask {
         self.fail_for_good(item, &Outcome::Fault(fault));
     }
 
-    fn handle_alone(&mut self, lane: LaneId, item: InHand) {
-        let (place, source_offset) = (item.read_from, item.message.offset);
-        let Some((ledger, offset)) = self.ledger_of(place, source_offset) else { return };
-        let died = ledger.hosts_died_of(offset);
-        ledger.suspect(offset, died.saturating_add(1));
-        let item = Some((lane, item));
-        self.suspicion.named = Some(Named { place, source_offset, item, acknowledged: false });
+    fn name(&mut self, batch: Vec<(LaneId, InHand)>) {
+        let places: Vec<_> =
+            batch.iter().map(|(_, item)| (item.read_from, item.message.offset)).collect();
+        self.names_change(&places, |died| died.saturating_add(1));
+        self.suspicion.named = Some(Named { places, batch, acknowledged: false });
         self.commit_now();
     }
 
-    /// The message that was handled alone is back, and the host lives.
-    pub(super) fn named_is_back(&mut self) {
-        let Some(named) = self.suspicion.named.take() else { return };
-        if let Some((ledger, offset)) = self.ledger_of(named.place, named.source_offset) {
-            ledger.suspect(offset, 0);
-        }
-    }
-
-    /// The partition is given up: a message that no worker has yet goes back to its lane.
-    pub(super) fn put_named_back(&mut self) {
-        let waits = |named: &mut Named| named.item.is_some();
-        let Some(named) = self.suspicion.named.take_if(waits) else { return };
-        self.unname(&named);
-        if let Some((lane, item)) = named.item {
-            self.lanes.hand_back(lane, vec![item]);
-        }
-    }
-
-    /// Who cancels a handler is alive: its message is not named for that.
-    pub(super) fn named_is_cancelled(&mut self) {
+    /// The messages that were named are back, and the host lives.
+    pub(super) fn named_are_back(&mut self) {
         if let Some(named) = self.suspicion.named.take() {
-            self.unname(&named);
+            self.names_change(&named.places, |_| 0);
         }
     }
 
-    fn unname(&mut self, named: &Named) {
-        if let Some((ledger, offset)) = self.ledger_of(named.place, named.source_offset) {
-            let died = ledger.hosts_died_of(offset).saturating_sub(1);
-            ledger.suspect(offset, died);
+    /// The partition is given up: messages that no worker has yet go back to their lanes.
+    pub(super) fn put_named_back(&mut self) {
+        let waits = |named: &mut Named| !named.batch.is_empty();
+        let Some(named) = self.suspicion.named.take_if(waits) else { return };
+        self.names_change(&named.places, |died| died.saturating_sub(1));
+        let mut batch = named.batch.into_iter().peekable();
+        while let Some((lane, first)) = batch.next() {
+            let mut items = vec![first];
+            while let Some((_, item)) = batch.next_if(|(of, _)| *of == lane) {
+                items.push(item);
+            }
+            self.lanes.hand_back(lane, items);
+        }
+    }
+
+    /// Who cancels a handler is alive: its messages are not named for that.
+    pub(super) fn named_are_cancelled(&mut self) {
+        if let Some(named) = self.suspicion.named.take() {
+            self.names_change(&named.places, |died| died.saturating_sub(1));
+        }
+    }
+
+    fn names_change(&mut self, places: &[(ReadFrom, Offset)], change: impl Fn(u32) -> u32) {
+        for (place, source_offset) in places {
+            if let Some((ledger, offset)) = self.ledger_of(*place, *source_offset) {
+                let died = ledger.hosts_died_of(offset);
+                ledger.suspect(offset, change(died));
+            }
         }
     }
 
@@ -399,7 +429,7 @@ impl PartitionTask {
                     && suspicion.begun.elapsed() >= CAREFUL_FOR;
                 enough || nothing_left()
             }
-            Stage::Alone => {
+            Stage::Naming => {
                 suspicion.right.is_some()
                     && (nothing_left() || (handled >= UNCOMMITTED_MAX && self.is_quiet()))
             }
@@ -443,8 +473,8 @@ impl PartitionTask {
             Stage::Careful => {
                 "commits come more often until it is known that no message was the cause"
             }
-            Stage::Alone => {
-                "messages are handled one at a time, so that one that kills its host is found and becomes a dead letter"
+            Stage::Naming => {
+                "the commit names messages before they are handled, so that one that kills its host is found and becomes a dead letter"
             }
         };
         tracing::warn!(

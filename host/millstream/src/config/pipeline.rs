@@ -35,6 +35,8 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 const INSTANCES_DEFAULT_MAX: u32 = 16;
 
 /// A letter that was redriven so often is parked if nothing is said, and the most that goes.
+/// Two deaths that name nobody, one that names a few messages, two that name one.
+const AFTER_HOST_CRASHES: u32 = 5;
 const PARK_AFTER: u32 = 3;
 const PARK_AFTER_MAX: u32 = 1_000;
 
@@ -379,10 +381,13 @@ fn park_after(checker: &mut Checker<'_>, path: &str, raw: Option<u32>) -> Option
 }
 
 fn after_host_crashes(checker: &mut Checker<'_>, path: &str, raw: Option<u32>) -> Option<u32> {
-    let count = raw.filter(|count| *count > 0)?;
+    let count = raw.unwrap_or(AFTER_HOST_CRASHES);
+    if count == 0 {
+        return None;
+    }
     let count = checker.count(
         path,
-        Some(count),
+        raw,
         count,
         Bounds {
             min: (DeadLetterSpec::UNNAMED_HOST_CRASHES + 1, "3"),

@@ -219,7 +219,7 @@ pub(crate) struct RawDeadLetter {
     pub topic: Option<String>,
     /// How long dead letters are kept. Default `14d`; `forever` keeps them.
     pub retention: Option<String>,
-    /// A message with which so many hosts died becomes a dead letter. Default 0: never.
+    /// A message with which so many hosts died becomes a dead letter. Default 5; 0: never.
     pub after_host_crashes: Option<u32>,
     /// A letter that was redriven so often and failed again is parked. Default 3; 0: never.
     pub park_after: Option<u32>,

@@ -109,6 +109,8 @@ fn pipeline_summary(out: &mut String, pipeline: &PipelineConfig) {
     let dead = spec.topics.iter().map(|t| spec.dead_letter.topic.topic(t, &spec.group, None));
     let dead = dead.map(|t| t.to_string()).collect::<Vec<_>>().join(", ");
     let crashes = match spec.dead_letter.after_host_crashes {
+        // Committed before it is handled, a message kills one host and is gone.
+        Some(_) if spec.delivery == Delivery::AtMostOnce => String::new(),
         Some(crashes) => format!(", also after {crashes} crashes of a host"),
         None => String::new(),
     };
