@@ -49,7 +49,8 @@ fuzz: ## Bytes of strangers against all that reads them: make fuzz SECONDS=600, 
 .PHONY: bench
 bench: prepare ## Measure against named baselines, as ratios; results go to bench/README.md by hand
 	cargo run --release -p millstream-bench
-	cargo run --release -p millstream-bench -- --only throughput --run "at least once, by key" --rounds 1 --messages 10000000
+	cargo run --release -p millstream-bench -- --only throughput --rounds 1 --messages 10000000 \
+		--run "pipeline, at least once, by key" --run "at least once, by key, idempotency keys" --run "at least once, by key, random"
 	cargo build --release -p millstream -p millstream-tests
 	cargo run --release -p millstream-tests --bin beside
 	cargo run --release -p millstream-tests --bin order

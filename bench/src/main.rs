@@ -50,7 +50,7 @@ struct Args {
     /// Messages of each throughput run, instead of as many as the effort has.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
     messages: Option<u64>,
-    /// Only the throughput runs whose name contains this; repeatable. Without the bare loops there
+    /// Only the throughput run of this name, or those that have it in theirs; repeatable. Without the bare loops there
     /// are no shares.
     #[arg(long)]
     run: Vec<String>,

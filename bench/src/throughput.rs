@@ -70,7 +70,7 @@ pub(crate) struct Throughput {
     pub(crate) of_log_loop: Option<f64>,
 }
 
-/// All runs, or those whose name contains one of `only`.
+/// All runs, or those that have a name of `only`, or have it in theirs if none has it.
 pub(crate) fn runs(
     cores: usize,
     sandboxed: &Arc<dyn Plugin>,
@@ -117,15 +117,21 @@ pub(crate) fn runs(
         pipeline(ExactlyOnce, Ordering::Key, information, ", idempotency keys", &keys),
         pipeline(ExactlyOnce, Ordering::Key, information, ", random idempotency keys", &random),
     ];
-    let wanted =
-        |run: &Run| only.is_empty() || only.iter().any(|part| run.name.contains(part.as_str()));
     let loops = loops.into_iter().map(|(name, kind, delivery)| Run {
         name: name.to_owned(),
         role: Role::Baseline,
         kind,
         delivery,
     });
-    loops.chain(pipelines).filter(wanted).collect()
+    let all: Vec<Run> = loops.chain(pipelines).collect();
+    let names: Vec<String> = all.iter().map(|run| run.name.clone()).collect();
+    let is_meant = |name: &str, only: &String| match names.contains(only) {
+        true => name == only,
+        false => name.contains(only.as_str()),
+    };
+    let is_wanted =
+        |run: &Run| only.is_empty() || only.iter().any(|only| is_meant(&run.name, only));
+    all.into_iter().filter(is_wanted).collect()
 }
 
 /// Measures all of them.

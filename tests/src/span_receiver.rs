@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -50,6 +51,8 @@ pub struct Received {
 struct Desk {
     answers: Mutex<VecDeque<Answer>>,
     spans: Mutex<Vec<Received>>,
+    /// Of a blind one only.
+    bytes: AtomicUsize,
 }
 
 /// A running receiver; ends with the process.
@@ -64,12 +67,24 @@ impl SpanReceiver {
     /// # Panics
     /// When the system gives no port or thread.
     pub fn start() -> Self {
+        Self::serve(post(take))
+    }
+
+    /// One that takes everything and looks at nothing, so that a measurement has only the host's part.
+    ///
+    /// # Panics
+    /// When the system gives no port or thread.
+    pub fn start_blind() -> Self {
+        Self::serve(post(count))
+    }
+
+    fn serve(taking: MethodRouter<Arc<Desk>>) -> Self {
         let desk = Arc::new(Desk::default());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let routes = Router::new()
-            .route("/v1/traces", post(take))
+            .route("/v1/traces", taking)
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
             .with_state(Arc::clone(&desk));
         std::thread::spawn(move || {
@@ -98,6 +113,11 @@ impl SpanReceiver {
         self.desk.spans.lock().unwrap().clone()
     }
 
+    /// How many bytes a blind one has taken.
+    pub fn bytes(&self) -> usize {
+        self.desk.bytes.load(Ordering::Relaxed)
+    }
+
     /// Waits until it has taken so many spans.
     ///
     /// # Panics
@@ -110,6 +130,12 @@ impl SpanReceiver {
         assert_eq!(spans.len(), count, "{spans:#?}");
         spans
     }
+}
+
+async fn count(State(desk): State<Arc<Desk>>, body: Bytes) -> Response {
+    desk.bytes.fetch_add(body.len(), Ordering::Relaxed);
+    let answer = ExportTraceServiceResponse::default().encode_to_vec();
+    ([(header::CONTENT_TYPE, PROTOBUF)], answer).into_response()
 }
 
 async fn take(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> Response {

@@ -32,7 +32,7 @@ impl Context {
         // use, as far as anybody knows.
         let attempted_by = item.attempted_by.clone().or_else(|| self.ports.plugin.identity());
         found.plugin = attempted_by.map(|plugin| (*plugin).clone()).or(found.plugin);
-        found.idempotency_key = item.key.clone();
+        found.idempotency_key = item.key.as_ref().map(|held| held.key.clone());
         let original = &item.message.headers;
         let (template, headers) = match delay {
             Some(_) => (&self.spec.retry.topic, headers::encode(&found, original)),

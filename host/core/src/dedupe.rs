@@ -13,12 +13,15 @@
 //!   older than a mark that was made since.
 //!
 //! Limit: as many entries as messages are in flight.
+//!
+//! A message carries the place of its entry, so its key is looked for twice only: when it comes and when it goes.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use bytes::Bytes;
 use rustc_hash::FxHasher;
+use slab::Slab;
 
 use crate::in_hand::ReadFrom;
 use crate::lane::LaneId;
@@ -62,29 +65,50 @@ struct Entry {
     holders: usize,
     state: State,
     waiters: Vec<LaneId>,
+    /// Tells it from others that had its place before.
+    number: u64,
+}
+
+/// The key of a message in hand.
+#[derive(Clone, Debug)]
+pub struct HeldKey {
+    /// The key.
+    pub key: Bytes,
+    place: usize,
+    /// That of the entry.
+    number: u64,
 }
 
 /// The idempotency keys of the messages in hand.
 #[derive(Debug, Default)]
 pub struct Claims {
-    entries: HashMap<Bytes, Entry, BuildHasherDefault<FxHasher>>,
+    entries: Slab<Entry>,
+    places: HashMap<Bytes, usize, BuildHasherDefault<FxHasher>>,
+    /// Entries so far.
+    entered: u64,
 }
 
 impl Claims {
-    /// A message with this key arrived. Returns whether the store must be asked for it.
-    pub fn enter(&mut self, key: &Bytes) -> bool {
-        if let Some(entry) = self.entries.get_mut(key) {
+    /// A message with this key arrived. Returns also whether the store must be asked for it.
+    pub fn enter(&mut self, key: Bytes) -> (HeldKey, bool) {
+        let place = *self.places.entry(key.clone()).or_insert_with(|| {
+            self.entered += 1;
+            let (state, number) = (State::Asked, self.entered);
+            self.entries.insert(Entry { holders: 0, state, waiters: Vec::new(), number })
+        });
+        let mut held = HeldKey { key, place, number: 0 };
+        let mut is_new = false;
+        if let Some(entry) = self.entries.get_mut(place) {
+            is_new = entry.holders == 0;
             entry.holders += 1;
-            return false;
+            held.number = entry.number;
         }
-        let entry = Entry { holders: 1, state: State::Asked, waiters: Vec::new() };
-        self.entries.insert(key.clone(), entry);
-        true
+        (held, is_new)
     }
 
     /// The store's answer. Returns the lanes to wake.
-    pub fn answered(&mut self, key: &Bytes, marked: Option<Offset>) -> Vec<LaneId> {
-        match self.entries.get_mut(key) {
+    pub fn answered(&mut self, held: &HeldKey, marked: Option<Offset>) -> Vec<LaneId> {
+        match self.entry(held) {
             Some(entry) if entry.state == State::Asked => {
                 entry.state = marked.map_or(State::Free, State::Marked);
                 std::mem::take(&mut entry.waiters)
@@ -94,8 +118,8 @@ impl Claims {
     }
 
     /// Decides for the message at the head of `lane`.
-    pub fn decide(&mut self, key: &Bytes, holder: Holder, lane: LaneId) -> Decision {
-        let Some(entry) = self.entries.get_mut(key) else { return Decision::Attempt };
+    pub fn decide(&mut self, held: &HeldKey, holder: Holder, lane: LaneId) -> Decision {
+        let Some(entry) = self.entry(held) else { return Decision::Attempt };
         match entry.state {
             State::Free => {
                 entry.state = State::Claimed(holder);
@@ -114,34 +138,35 @@ impl Claims {
         }
     }
 
-    /// The message is done and its mark is acknowledged. Returns the lanes to wake.
-    pub fn marked(&mut self, key: &Bytes, holder: Holder) -> Vec<LaneId> {
-        self.set(key, holder, State::Marked(holder.turn))
+    /// The message is done and its mark is acknowledged: it is out of hand. Returns the lanes to wake.
+    pub fn marked(&mut self, held: &HeldKey, holder: Holder) -> Vec<LaneId> {
+        self.leave(held, holder, State::Marked(holder.turn))
     }
 
-    /// The message was not handled: the next one with the key may try. Returns the lanes to wake.
-    pub fn released(&mut self, key: &Bytes, holder: Holder) -> Vec<LaneId> {
-        self.set(key, holder, State::Free)
+    /// The message is out of hand and was not handled: the next one with the key may try. Returns the lanes to
+    /// wake.
+    pub fn released(&mut self, held: &HeldKey, holder: Holder) -> Vec<LaneId> {
+        self.leave(held, holder, State::Free)
     }
 
-    /// A message with this key is out of hand.
-    pub fn leave(&mut self, key: &Bytes) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.holders -= 1;
-            if entry.holders == 0 {
-                self.entries.remove(key);
-            }
+    fn leave(&mut self, held: &HeldKey, holder: Holder, state: State) -> Vec<LaneId> {
+        let Some(entry) = self.entry(held) else { return Vec::new() };
+        let mut wakes = Vec::new();
+        if entry.state == State::Claimed(holder) {
+            entry.state = state;
+            wakes = std::mem::take(&mut entry.waiters);
         }
+        entry.holders -= 1;
+        if entry.holders == 0 {
+            self.entries.remove(held.place);
+            self.places.remove(&held.key);
+        }
+        wakes
     }
 
-    fn set(&mut self, key: &Bytes, holder: Holder, state: State) -> Vec<LaneId> {
-        match self.entries.get_mut(key) {
-            Some(entry) if entry.state == State::Claimed(holder) => {
-                entry.state = state;
-                std::mem::take(&mut entry.waiters)
-            }
-            _ => Vec::new(),
-        }
+    /// Its entry. A late answer of the store may be for one that has gone.
+    fn entry(&mut self, held: &HeldKey) -> Option<&mut Entry> {
+        self.entries.get_mut(held.place).filter(|entry| entry.number == held.number)
     }
 }
 

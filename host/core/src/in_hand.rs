@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::dedupe::Holder;
+use crate::dedupe::{HeldKey, Holder};
 use crate::headers::CompanionHeaders;
 use crate::message::{Message, Offset};
 use crate::plugin::{AttemptContext, PluginIdentity};
@@ -36,7 +34,7 @@ pub struct InHand {
     /// What the companion topic said of it; `None` for a message of the source.
     pub provenance: Option<Box<CompanionHeaders>>,
     /// Its idempotency key.
-    pub key: Option<Bytes>,
+    pub key: Option<HeldKey>,
     /// What it takes of the in-flight budget.
     pub size_bytes: usize,
     /// Whether it waits, or has waited, for its turn: it takes nothing of the in-flight budget then.

@@ -100,7 +100,8 @@ impl Settling {
         records: Vec<Record>,
         scope: &Arc<Scope>,
     ) -> Self {
-        let mark = item.key.as_ref().and_then(|key| context.mark(key, item.context.turn, scope));
+        let mark =
+            item.key.as_ref().and_then(|held| context.mark(&held.key, item.context.turn, scope));
         Self { item, ending: Ending::Done, records, mark, lent: 0, mark_lent: false }
     }
 

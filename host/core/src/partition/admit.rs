@@ -6,6 +6,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+use crate::dedupe::HeldKey;
 use crate::in_hand::InHand;
 use crate::lane::WaitsFor;
 use crate::pipeline::PipelineError;
@@ -37,10 +38,11 @@ impl PartitionTask {
         if let Some(idempotency) = &self.context.spec.idempotency {
             match idempotency.key.key_of(&item.message) {
                 Some(key) => {
-                    if self.claims.enter(&key) {
-                        self.to_ask.push(key.clone());
+                    let (held, is_unknown) = self.claims.enter(key);
+                    if is_unknown {
+                        self.to_ask.push(held.clone());
                     }
-                    item.key = Some(key);
+                    item.key = Some(held);
                 }
                 None if idempotency.missing == MissingKey::Handle => {}
                 None => {
@@ -62,17 +64,18 @@ impl PartitionTask {
         if self.to_ask.is_empty() {
             return Ok(());
         }
-        let keys = std::mem::take(&mut self.to_ask);
+        let asked = std::mem::take(&mut self.to_ask);
         let context = self.context.clone();
         let scope = Arc::clone(&self.scope);
         let mut asking: BoxFuture<'static, Answers> = Box::pin(async move {
             let store = context.store()?;
+            let keys: Vec<Bytes> = asked.iter().map(|held| held.key.clone()).collect();
             let turns = context
                 .until_available("idempotency lookup", || {
                     store.lookup(&scope, &keys, context.ports.clock.now())
                 })
                 .await?;
-            Ok(keys.into_iter().zip(turns).collect())
+            Ok(asked.into_iter().zip(turns).collect())
         });
         match futures::poll!(&mut asking) {
             Poll::Ready(answers) => self.on_answers(answers?),
@@ -81,9 +84,9 @@ impl PartitionTask {
         Ok(())
     }
 
-    pub(super) fn on_answers(&mut self, answers: Vec<(Bytes, Option<u64>)>) {
-        for (key, turn) in answers {
-            for lane in self.claims.answered(&key, turn) {
+    pub(super) fn on_answers(&mut self, answers: Vec<(HeldKey, Option<u64>)>) {
+        for (held, turn) in answers {
+            for lane in self.claims.answered(&held, turn) {
                 self.lanes.wake(lane, WaitsFor::Claim);
             }
         }

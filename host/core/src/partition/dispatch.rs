@@ -114,7 +114,7 @@ impl PartitionTask {
                 return Stop::Suspect;
             }
             let decision = match &head.key {
-                Some(key) => self.claims.decide(key, head.holder(), lane),
+                Some(held) => self.claims.decide(held, head.holder(), lane),
                 None => Decision::Attempt,
             };
             if decision == Decision::Wait {

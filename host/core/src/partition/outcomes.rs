@@ -352,12 +352,11 @@ impl PartitionTask {
     /// The message is out of hand: its claim, its place in the ledger, its part of the budget.
     fn leave(&mut self, item: InHand, done: bool) {
         self.suspicion.settled();
-        if let Some(key) = &item.key {
+        if let Some(held) = &item.key {
             let waiting = match done {
-                true => self.claims.marked(key, item.holder()),
-                false => self.claims.released(key, item.holder()),
+                true => self.claims.marked(held, item.holder()),
+                false => self.claims.released(held, item.holder()),
             };
-            self.claims.leave(key);
             for lane in waiting {
                 self.lanes.wake(lane, WaitsFor::Claim);
             }

@@ -1,8 +1,9 @@
 //! Exporter: the queue of spans, and the thread that empties it.
+//!
+//! The thread is woken when a batch is whole, not for each span: that would cost more than the span does.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver as Queue, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,12 +20,6 @@ use super::{BATCH_SPANS, BATCH_WAIT, CLOSE_WITHIN, QUEUE_SPANS, TRIES_MAX};
 /// The wait before a batch is sent again; it doubles each time.
 const RETRY_WAIT: Duration = Duration::from_millis(500);
 
-enum Queued {
-    Span(Span),
-    /// Nothing comes after this that must be waited for.
-    End,
-}
-
 /// What is counted.
 #[derive(Clone)]
 struct Counts {
@@ -34,46 +29,85 @@ struct Counts {
     unreachable: IntCounter,
 }
 
-/// When the host ends, and with it the patience for the receiver.
+/// What waits to be exported.
 #[derive(Default)]
-struct Ending {
-    asked: AtomicBool,
-    /// Set before `asked`.
-    deadline: Mutex<Option<Instant>>,
+struct Queue {
+    waiting: Mutex<Waiting>,
+    /// A batch is whole, or the host ends.
+    is_due: Condvar,
 }
 
-impl Ending {
-    fn ask(&self, within: Duration) {
-        let mut deadline = self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
-        *deadline = Some(Instant::now() + within);
-        self.asked.store(true, Ordering::Release);
+#[derive(Default)]
+struct Waiting {
+    spans: VecDeque<Span>,
+    /// Until when the receiver may take spans of a host that ends.
+    deadline: Option<Instant>,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How much time is left; `None` while nobody asked.
-    fn left(&self) -> Option<Duration> {
-        if !self.asked.load(Ordering::Acquire) {
-            return None;
+    /// Whether there was room for it.
+    fn push(&self, span: Span) -> bool {
+        let mut waiting = self.lock();
+        if waiting.spans.len() >= QUEUE_SPANS {
+            return false;
         }
-        let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(deadline?.saturating_duration_since(Instant::now()))
+        waiting.spans.push_back(span);
+        let is_whole = waiting.spans.len() == BATCH_SPANS;
+        drop(waiting);
+        if is_whole {
+            self.is_due.notify_one();
+        }
+        true
+    }
+
+    /// The next spans, after [`BATCH_WAIT`] at most; `None` when the host ends and nothing is left.
+    fn next(&self) -> Option<Vec<Span>> {
+        loop {
+            let is_early = |waiting: &mut Waiting| {
+                waiting.spans.len() < BATCH_SPANS && waiting.deadline.is_none()
+            };
+            let waited = self.is_due.wait_timeout_while(self.lock(), BATCH_WAIT, is_early);
+            let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let count = waiting.spans.len().min(BATCH_SPANS);
+            if count > 0 {
+                return Some(waiting.spans.drain(..count).collect());
+            }
+            if waiting.deadline.is_some() {
+                return None;
+            }
+        }
+    }
+
+    fn end(&self, within: Duration) {
+        self.lock().deadline = Some(Instant::now() + within);
+        self.is_due.notify_one();
+    }
+
+    /// How much time is left to a host that ends; `None` for one that does not.
+    fn left(&self) -> Option<Duration> {
+        let deadline = self.lock().deadline;
+        deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 }
 
 /// See the module.
 pub(super) struct Exporter {
     sink: Arc<Sink>,
-    ending: Arc<Ending>,
     thread: JoinHandle<()>,
 }
 
 struct Sink {
-    queue: SyncSender<Queued>,
+    queue: Arc<Queue>,
     counts: Counts,
 }
 
 impl SpanSink for Sink {
     fn ended(&self, span: Span) {
-        if self.queue.try_send(Queued::Span(span)).is_err() {
+        if !self.queue.push(span) {
             self.counts.queue_full.inc();
         }
     }
@@ -96,19 +130,13 @@ impl Exporter {
             refused: dropped("refused"),
             unreachable: dropped("unreachable"),
         };
-        let (sender, queue) = sync_channel(QUEUE_SPANS);
-        let ending = Arc::new(Ending::default());
-        let worker = Worker {
-            queue,
-            receiver,
-            resource,
-            counts: counts.clone(),
-            ending: Arc::clone(&ending),
-            fails: false,
-        };
+        let queue = Arc::new(Queue::default());
+        let (worker_queue, worker_counts) = (Arc::clone(&queue), counts.clone());
+        let worker =
+            Worker { queue: worker_queue, receiver, resource, counts: worker_counts, fails: false };
         let thread =
             std::thread::Builder::new().name("spans".to_owned()).spawn(move || worker.work())?;
-        Ok(Self { sink: Arc::new(Sink { queue: sender, counts }), ending, thread })
+        Ok(Self { sink: Arc::new(Sink { queue, counts }), thread })
     }
 
     /// Where spans go.
@@ -118,9 +146,8 @@ impl Exporter {
 
     /// Sends what waits within bounds, and ends.
     pub(super) fn close(self) {
-        self.ending.ask(CLOSE_WITHIN);
-        // If there is no room the thread is at work, and sees what was asked.
-        let _ = self.sink.queue.try_send(Queued::End);
+        self.sink.queue.end(CLOSE_WITHIN);
+        // It may wait to send a batch again.
         self.thread.thread().unpark();
         if self.thread.join().is_err() {
             tracing::error!("the thread that exports spans ended by a panic");
@@ -129,61 +156,26 @@ impl Exporter {
 }
 
 struct Worker {
-    queue: Queue<Queued>,
+    queue: Arc<Queue>,
     receiver: Receiver,
     resource: Resource,
     counts: Counts,
-    ending: Arc<Ending>,
     /// Whether the last batch was lost: told once, not for each.
     fails: bool,
 }
 
 impl Worker {
     fn work(mut self) {
-        loop {
-            let (batch, ends) = self.batch();
-            if !batch.is_empty() {
-                self.export(&batch);
-            }
-            if ends {
-                return;
-            }
+        while let Some(batch) = self.queue.next() {
+            self.export(&batch);
         }
-    }
-
-    /// The next spans, and whether they are the last.
-    fn batch(&self) -> (Vec<Span>, bool) {
-        let mut batch = Vec::new();
-        let mut until: Option<Instant> = None;
-        while batch.len() < BATCH_SPANS {
-            let wait = match (until, self.ending.left()) {
-                (_, Some(_)) => Duration::ZERO,
-                (Some(until), None) => until.saturating_duration_since(Instant::now()),
-                (None, None) => BATCH_WAIT,
-            };
-            match self.queue.recv_timeout(wait) {
-                Ok(Queued::Span(span)) => {
-                    batch.push(span);
-                    until.get_or_insert_with(|| Instant::now() + BATCH_WAIT);
-                }
-                // What was recorded until the end stands before it, unless there was no room for it.
-                Ok(Queued::End) => {}
-                Err(RecvTimeoutError::Timeout) if self.ending.left().is_some() => {
-                    return (batch, true);
-                }
-                Err(RecvTimeoutError::Timeout) if batch.is_empty() => {}
-                Err(RecvTimeoutError::Timeout) => return (batch, false),
-                Err(RecvTimeoutError::Disconnected) => return (batch, true),
-            }
-        }
-        (batch, false)
     }
 
     fn export(&mut self, batch: &[Span]) {
         let request = Request::new(&self.resource, batch).encode_to_vec();
         let mut tries = 0;
         let why = loop {
-            if self.ending.left().is_some_and(|left| left.is_zero()) {
+            if self.queue.left().is_some_and(|left| left.is_zero()) {
                 break "the host ends".to_owned();
             }
             tries += 1;
@@ -194,7 +186,7 @@ impl Worker {
                     return self.lost(batch.len(), &why);
                 }
                 // Whoever ends does not wait for a receiver that is away.
-                Sent::Later { why, .. } if tries >= TRIES_MAX || self.ending.left().is_some() => {
+                Sent::Later { why, .. } if tries >= TRIES_MAX || self.queue.left().is_some() => {
                     break why;
                 }
                 Sent::Later { wait, .. } => {
@@ -228,5 +220,66 @@ impl Worker {
                 "spans are lost: the receiver does not take them; messages are handled all the same, and `millstream_spans_dropped_total` counts on"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::trace::{Operation, SpanContext, SpanId, TraceId};
+    use std::num::{NonZeroU64, NonZeroU128};
+
+    use super::*;
+
+    fn span() -> Span {
+        let (trace, span) = (TraceId(NonZeroU128::MIN), SpanId(NonZeroU64::MIN));
+        Span {
+            context: SpanContext { trace, span, sampled: true },
+            state: None,
+            parent: None,
+            link: None,
+            operation: Operation::Process,
+            topic: "orders".into(),
+            begin_nanos: 0,
+            end_nanos: 0,
+            attributes: Vec::new(),
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_refused_and_what_waits_goes_in_batches_and_all_at_the_end() {
+        let queue = Queue::default();
+        assert!((0..QUEUE_SPANS).all(|_| queue.push(span())));
+        assert!(!queue.push(span()), "it is full");
+        assert_eq!(queue.left(), None);
+        assert_eq!(queue.next().map(|batch| batch.len()), Some(BATCH_SPANS));
+        assert!(queue.push(span()), "there is room again");
+        queue.end(Duration::from_secs(60));
+        assert!(queue.left().is_some_and(|left| !left.is_zero()));
+        let rest: Vec<usize> =
+            std::iter::from_fn(|| queue.next()).map(|batch| batch.len()).collect();
+        assert_eq!(rest.iter().sum::<usize>(), QUEUE_SPANS - BATCH_SPANS + 1);
+        assert_eq!(rest.last(), Some(&1), "nothing is waited for any more");
+    }
+
+    #[test]
+    fn a_span_that_is_alone_waits_for_others_and_not_for_ever() {
+        let queue = Queue::default();
+        let begin = Instant::now();
+        assert!(queue.push(span()));
+        assert_eq!(queue.next().map(|batch| batch.len()), Some(1));
+        assert!(begin.elapsed() >= BATCH_WAIT);
+    }
+
+    #[test]
+    fn whoever_waits_is_told_of_a_whole_batch_and_of_the_end() {
+        let queue = Arc::new(Queue::default());
+        let batches = std::thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || std::iter::from_fn(|| queue.next()).map(|batch| batch.len()).sum::<usize>()
+        });
+        (0..3 * BATCH_SPANS).for_each(|_| assert!(queue.push(span())));
+        queue.end(Duration::from_secs(60));
+        assert_eq!(batches.join().ok(), Some(3 * BATCH_SPANS));
     }
 }
