@@ -69,14 +69,20 @@ struct Entry {
     number: u64,
 }
 
+/// Where the entry of a key is.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryId {
+    place: usize,
+    number: u64,
+}
+
 /// The key of a message in hand.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct HeldKey {
     /// The key.
     pub key: Bytes,
-    place: usize,
-    /// That of the entry.
-    number: u64,
+    /// Where its entry is.
+    pub entry: EntryId,
 }
 
 /// The idempotency keys of the messages in hand.
@@ -96,19 +102,17 @@ impl Claims {
             let (state, number) = (State::Asked, self.entered);
             self.entries.insert(Entry { holders: 0, state, waiters: Vec::new(), number })
         });
-        let mut held = HeldKey { key, place, number: 0 };
-        let mut is_new = false;
+        let (mut number, mut is_new) = (0, false);
         if let Some(entry) = self.entries.get_mut(place) {
-            is_new = entry.holders == 0;
+            (number, is_new) = (entry.number, entry.holders == 0);
             entry.holders += 1;
-            held.number = entry.number;
         }
-        (held, is_new)
+        (HeldKey { key, entry: EntryId { place, number } }, is_new)
     }
 
     /// The store's answer. Returns the lanes to wake.
-    pub fn answered(&mut self, held: &HeldKey, marked: Option<Offset>) -> Vec<LaneId> {
-        match self.entry(held) {
+    pub fn answered(&mut self, entry: EntryId, marked: Option<Offset>) -> Vec<LaneId> {
+        match self.entry(entry) {
             Some(entry) if entry.state == State::Asked => {
                 entry.state = marked.map_or(State::Free, State::Marked);
                 std::mem::take(&mut entry.waiters)
@@ -119,7 +123,7 @@ impl Claims {
 
     /// Decides for the message at the head of `lane`.
     pub fn decide(&mut self, held: &HeldKey, holder: Holder, lane: LaneId) -> Decision {
-        let Some(entry) = self.entry(held) else { return Decision::Attempt };
+        let Some(entry) = self.entry(held.entry) else { return Decision::Attempt };
         match entry.state {
             State::Free => {
                 entry.state = State::Claimed(holder);
@@ -150,7 +154,7 @@ impl Claims {
     }
 
     fn leave(&mut self, held: &HeldKey, holder: Holder, state: State) -> Vec<LaneId> {
-        let Some(entry) = self.entry(held) else { return Vec::new() };
+        let Some(entry) = self.entry(held.entry) else { return Vec::new() };
         let mut wakes = Vec::new();
         if entry.state == State::Claimed(holder) {
             entry.state = state;
@@ -158,15 +162,15 @@ impl Claims {
         }
         entry.holders -= 1;
         if entry.holders == 0 {
-            self.entries.remove(held.place);
+            self.entries.remove(held.entry.place);
             self.places.remove(&held.key);
         }
         wakes
     }
 
-    /// Its entry. A late answer of the store may be for one that has gone.
-    fn entry(&mut self, held: &HeldKey) -> Option<&mut Entry> {
-        self.entries.get_mut(held.place).filter(|entry| entry.number == held.number)
+    /// A late answer of the store may be for one that has gone.
+    fn entry(&mut self, id: EntryId) -> Option<&mut Entry> {
+        self.entries.get_mut(id.place).filter(|entry| entry.number == id.number)
     }
 }
 

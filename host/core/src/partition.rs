@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use crate::attempt::Returned;
 use crate::budget::Share;
-use crate::dedupe::{Claims, HeldKey};
+use crate::dedupe::{Claims, EntryId};
 use crate::hot_keys::HotKeys;
 use crate::idempotency::Scope;
 use crate::in_hand::{InHand, ReadFrom};
@@ -75,8 +75,8 @@ pub(crate) enum ToPartition {
     Ends(u64, Arc<Looked>),
 }
 
-/// Answers of the idempotency store: (key, turn of its mark).
-type Answers = Result<Vec<(HeldKey, Option<u64>)>, PipelineError>;
+/// Answers of the idempotency store: (entry of a key, turn of its mark).
+type Answers = Result<Vec<(EntryId, Option<u64>)>, PipelineError>;
 
 /// See the module.
 pub(crate) struct PartitionTask {
@@ -130,7 +130,7 @@ pub(crate) struct PartitionTask {
     output_bytes: usize,
     appending: FuturesUnordered<BoxFuture<'static, Result<Acknowledged, PipelineError>>>,
     /// Idempotency keys the store is to be asked for.
-    to_ask: Vec<HeldKey>,
+    to_ask: Vec<(bytes::Bytes, EntryId)>,
     lookups: FuturesUnordered<BoxFuture<'static, Answers>>,
 
     /// Lanes that go on at a time.

@@ -24,7 +24,7 @@ use crate::companions;
 use crate::idempotency::{IdempotencyStore, Mark, Scope};
 use crate::intake::Intake;
 use crate::log::{Log, LogError, Room, Subscription};
-use crate::message::{Offset, Partition};
+use crate::message::{EpochMs, Offset, Partition};
 use crate::metrics::Metrics;
 use crate::pipeline_spec::{Delivery, KeepOrder, PipelineSpec};
 use crate::plugin_slot::{self, PluginSlot};
@@ -367,15 +367,21 @@ impl Context {
         Arc::new(Scope { group: self.spec.group.as_str().into(), partition: source.clone() })
     }
 
-    /// The mark of a handled message.
-    pub(crate) fn mark(&self, key: &Bytes, turn: Offset, scope: &Arc<Scope>) -> Option<Mark> {
+    /// The mark of a message that is handled now.
+    pub(crate) fn mark(
+        &self,
+        key: &Bytes,
+        turn: Offset,
+        scope: &Arc<Scope>,
+        now: EpochMs,
+    ) -> Option<Mark> {
         let ttl = self.spec.idempotency.as_ref()?.ttl;
         let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         Some(Mark {
             scope: Arc::clone(scope),
             key: key.clone(),
             turn,
-            expires: self.ports.clock.now().saturating_add(ttl),
+            expires: now.saturating_add(ttl),
         })
     }
 }

@@ -19,7 +19,7 @@ use crate::headers;
 use crate::idempotency::{Mark, Scope};
 use crate::in_hand::InHand;
 use crate::log::{Appended, Consumer, RecordError, TransactError, Transaction};
-use crate::message::{Record, Topic};
+use crate::message::{EpochMs, Record, Topic};
 use crate::outcome::{Fault, FaultKind, Outcome};
 use crate::outstanding::Progress;
 use crate::partition::Committed;
@@ -93,15 +93,18 @@ pub(crate) struct Settling {
 }
 
 impl Settling {
-    /// A handled message.
+    /// A message that was handled now.
     pub(crate) fn done(
         context: &Context,
         item: InHand,
         records: Vec<Record>,
         scope: &Arc<Scope>,
+        now: EpochMs,
     ) -> Self {
-        let mark =
-            item.key.as_ref().and_then(|held| context.mark(&held.key, item.context.turn, scope));
+        let mark = item
+            .key
+            .as_ref()
+            .and_then(|held| context.mark(&held.key, item.context.turn, scope, now));
         Self { item, ending: Ending::Done, records, mark, lent: 0, mark_lent: false }
     }
 

@@ -29,7 +29,7 @@ fn nothing_is_attempted_before_the_store_answered() {
     let (key, is_asked) = claims.enter(Bytes::from_static(b"order-1"));
     assert!(is_asked, "the store must be asked");
     assert_eq!(claims.decide(&key, source(7), lane), Decision::Wait);
-    assert_eq!(claims.answered(&key, None), vec![lane]);
+    assert_eq!(claims.answered(key.entry, None), vec![lane]);
     assert_eq!(claims.decide(&key, source(7), lane), Decision::Attempt);
 }
 
@@ -39,7 +39,7 @@ fn a_duplicate_waits_for_the_claim_and_is_settled_after_the_mark() {
     let both = lanes(2);
     let key = enter(&mut claims);
     assert!(!is_asked(&mut claims), "asked once");
-    claims.answered(&key, None);
+    claims.answered(key.entry, None);
     assert_eq!(claims.decide(&key, source(1), both[0]), Decision::Attempt);
     assert_eq!(claims.decide(&key, source(2), both[1]), Decision::Wait);
     assert_eq!(claims.marked(&key, source(1)), vec![both[1]]);
@@ -52,7 +52,7 @@ fn a_failed_holder_lets_the_next_one_try() {
     let both = lanes(2);
     let key = enter(&mut claims);
     enter(&mut claims);
-    claims.answered(&key, None);
+    claims.answered(key.entry, None);
     assert_eq!(claims.decide(&key, source(1), both[0]), Decision::Attempt);
     assert_eq!(claims.decide(&key, source(2), both[1]), Decision::Wait);
     assert_eq!(claims.released(&key, source(1)), vec![both[1]]);
@@ -64,7 +64,7 @@ fn the_same_turn_again_was_handled_already_and_is_no_duplicate() {
     let mut claims = Claims::default();
     let lane = lanes(1)[0];
     let key = enter(&mut claims);
-    claims.answered(&key, Some(1));
+    claims.answered(key.entry, Some(1));
     assert_eq!(claims.decide(&key, source(1), lane), Decision::AlreadyHandled);
     assert_eq!(claims.decide(&key, source(9), lane), Decision::Duplicate(1));
 }
@@ -75,10 +75,10 @@ fn a_late_answer_does_not_undo_a_mark() {
     let lane = lanes(1)[0];
     let key = enter(&mut claims);
     enter(&mut claims);
-    claims.answered(&key, None);
+    claims.answered(key.entry, None);
     claims.decide(&key, source(1), lane);
     claims.marked(&key, source(1));
-    assert!(claims.answered(&key, None).is_empty());
+    assert!(claims.answered(key.entry, None).is_empty());
     assert_eq!(claims.decide(&key, source(2), lane), Decision::Duplicate(1));
 }
 
@@ -90,10 +90,10 @@ fn an_answer_that_is_late_says_nothing_of_what_has_its_place_now() {
     claims.released(&gone, source(1));
     let (other, is_asked) = claims.enter(Bytes::from_static(b"order-2"));
     assert!(is_asked);
-    assert!(claims.answered(&gone, Some(5)).is_empty());
+    assert!(claims.answered(gone.entry, Some(5)).is_empty());
     assert_eq!(claims.decide(&other, source(2), lane), Decision::Wait, "nobody answered yet");
     assert!(claims.released(&gone, source(1)).is_empty(), "it left before");
-    assert_eq!(claims.answered(&other, None), vec![lane]);
+    assert_eq!(claims.answered(other.entry, None), vec![lane]);
     assert_eq!(claims.decide(&other, source(2), lane), Decision::Attempt);
 }
 
@@ -118,7 +118,7 @@ fn a_retry_that_is_back_before_the_answer_does_not_take_over_the_claim() {
     let key = enter(&mut claims);
     enter(&mut claims);
     enter(&mut claims);
-    claims.answered(&key, None);
+    claims.answered(key.entry, None);
     assert_eq!(claims.decide(&key, source(1), three[0]), Decision::Attempt);
     assert_eq!(claims.decide(&key, copy, three[1]), Decision::Wait, "its own copy too");
     assert_eq!(claims.released(&key, source(1)), vec![three[1]]);

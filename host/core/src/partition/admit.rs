@@ -6,7 +6,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::dedupe::HeldKey;
+use crate::dedupe::EntryId;
 use crate::in_hand::InHand;
 use crate::lane::WaitsFor;
 use crate::pipeline::PipelineError;
@@ -40,7 +40,7 @@ impl PartitionTask {
                 Some(key) => {
                     let (held, is_unknown) = self.claims.enter(key);
                     if is_unknown {
-                        self.to_ask.push(held.clone());
+                        self.to_ask.push((held.key.clone(), held.entry));
                     }
                     item.key = Some(held);
                 }
@@ -64,18 +64,17 @@ impl PartitionTask {
         if self.to_ask.is_empty() {
             return Ok(());
         }
-        let asked = std::mem::take(&mut self.to_ask);
+        let (keys, entries): (Vec<Bytes>, Vec<EntryId>) = self.to_ask.drain(..).unzip();
         let context = self.context.clone();
         let scope = Arc::clone(&self.scope);
         let mut asking: BoxFuture<'static, Answers> = Box::pin(async move {
             let store = context.store()?;
-            let keys: Vec<Bytes> = asked.iter().map(|held| held.key.clone()).collect();
             let turns = context
                 .until_available("idempotency lookup", || {
                     store.lookup(&scope, &keys, context.ports.clock.now())
                 })
                 .await?;
-            Ok(asked.into_iter().zip(turns).collect())
+            Ok(entries.into_iter().zip(turns).collect())
         });
         match futures::poll!(&mut asking) {
             Poll::Ready(answers) => self.on_answers(answers?),
@@ -84,9 +83,9 @@ impl PartitionTask {
         Ok(())
     }
 
-    pub(super) fn on_answers(&mut self, answers: Vec<(HeldKey, Option<u64>)>) {
-        for (held, turn) in answers {
-            for lane in self.claims.answered(&held, turn) {
+    pub(super) fn on_answers(&mut self, answers: Vec<(EntryId, Option<u64>)>) {
+        for (entry, turn) in answers {
+            for lane in self.claims.answered(entry, turn) {
                 self.lanes.wake(lane, WaitsFor::Claim);
             }
         }

@@ -70,6 +70,7 @@ impl PartitionTask {
         self.out_messages -= batch.len();
         self.named_are_back();
         self.is_active();
+        let now = self.now();
         let mut attempts = 0u32;
         let mut items = batch.into_iter().peekable();
         while let Some(first) = items.peek() {
@@ -86,7 +87,7 @@ impl PartitionTask {
                     Verdict::Done(records) => {
                         attempts += 1;
                         self.metrics.done.inc();
-                        let one = Settling::done(&self.context, item, records, &self.scope);
+                        let one = Settling::done(&self.context, item, records, &self.scope, now);
                         self.push_outbox(one);
                     }
                     Verdict::Failed(outcome) => {
