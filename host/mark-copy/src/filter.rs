@@ -6,8 +6,9 @@
 
 use crate::digest::Digest;
 
-/// Bits for each key where memory allows it: of 1,000 keys that are not there one is read for.
-pub(crate) const BITS_A_KEY: u64 = 16;
+/// Bits for each key where memory allows it: of some 10,000 keys that are not there one is read for. With half of them it was one of 1,000, so that
+/// of the hundreds of keys that are asked for at once one nearly always had to wait for the disk.
+pub(crate) const BITS_A_KEY: u64 = 32;
 /// Bits of a block.
 const BLOCK_BITS: u64 = 512;
 /// Bits set for a key, each taken from nine bits of the digest.
