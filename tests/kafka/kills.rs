@@ -6,13 +6,15 @@
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millstream_tests::draw::Draw;
 use millstream_tests::host::{END_WITHIN, Host};
 use millstream_tests::kafka::Cluster;
 use millstream_tests::kafka_topic::Writer;
 use millstream_tests::reader::{self, Lines, Sums};
+
+use tokio::time::Instant;
 
 use crate::hosts::{Pipeline, is_soak};
 

@@ -358,7 +358,7 @@ fn a_broker_that_is_away_holds_the_answer_and_says_so() {
         .map(|line| line.contains(lost))
         .collect();
     // A broker that comes back on a busy machine may be away once more for a moment.
-    assert!(told.len() >= 4 && told.len() % 2 == 0, "each outage has its end: {said}");
+    assert!(told.len() >= 4 && told.len().is_multiple_of(2), "each outage has its end: {said}");
     let by_turns = told.chunks(2).all(|pair| pair == [true, false]);
     assert!(by_turns, "once for each outage: {said}");
 }
