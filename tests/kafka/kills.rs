@@ -13,7 +13,6 @@ use millstream_tests::host::{END_WITHIN, Host};
 use millstream_tests::kafka::Cluster;
 use millstream_tests::kafka_topic::Writer;
 use millstream_tests::reader::{self, Lines, Sums};
-
 use tokio::time::Instant;
 
 use crate::hosts::{Pipeline, is_soak};

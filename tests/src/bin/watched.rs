@@ -97,7 +97,7 @@ fn throughput(messages: usize, is_watched: bool) -> f64 {
     let address = waiting::until("the host has an address", WITHIN, || host.address());
     let scrapes = AtomicUsize::new(0);
     let took = std::thread::scope(|scope| {
-        let (over, is_over) = std::sync::mpsc::channel::<()>();
+        let (over, is_over) = std::sync::mpsc::sync_channel::<()>(1);
         let scrapes = &scrapes;
         if scrapes_it {
             scope.spawn(move || {
