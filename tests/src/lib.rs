@@ -23,6 +23,7 @@ pub mod kafka_topic;
 pub mod key_order;
 pub mod mounted;
 pub mod neighbours;
+pub mod pairs;
 pub mod program;
 pub mod reader;
 pub mod span_receiver;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use millstream_tests::host::{END_WITHIN, Host};
 use millstream_tests::neighbours::Neighbours;
-use millstream_tests::waiting;
+use millstream_tests::{pairs, waiting};
 use tokio::time::Instant;
 
 const PAIRS: usize = 5;
@@ -21,26 +21,12 @@ const TO: f64 = 0.9;
 const WITHIN: Duration = Duration::from_secs(300);
 
 fn main() {
-    let pairs = argument("--pairs").unwrap_or(PAIRS);
-    let messages = argument("--messages").unwrap_or(MESSAGES);
-    let mut ratios = Vec::new();
-    for pair in 1..=pairs {
-        let alone = throughput(messages, false);
-        let beside = throughput(messages, true);
-        let ratio = beside / alone;
-        println!("pair {pair}: alone {alone:.0}/s, beside {beside:.0}/s, ratio {ratio:.3}");
-        ratios.push(ratio);
-    }
-    ratios.sort_by(f64::total_cmp);
-    let median = ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN);
+    let pairs = pairs::argument("--pairs").unwrap_or(PAIRS);
+    let messages = pairs::argument("--messages").unwrap_or(MESSAGES);
+    let median = pairs::median(pairs, ["alone", "beside"], |beside| throughput(messages, beside));
     println!(
         "a healthy pipeline beside a hostile one keeps {median:.3} of its throughput (median of {pairs} pairs)"
     );
-}
-
-fn argument(name: &str) -> Option<usize> {
-    let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
-    arguments.next().map(|value| value.parse().unwrap())
 }
 
 /// Messages a second of the healthy pipeline.

@@ -14,7 +14,7 @@ use millstream_guest_builder::guest;
 use millstream_tests::folder::Folder;
 use millstream_tests::host::Host;
 use millstream_tests::kafka::{Cluster, unique};
-use millstream_tests::waiting;
+use millstream_tests::{pairs, waiting};
 use tokio::time::Instant;
 
 const PAIRS: usize = 5;
@@ -37,38 +37,21 @@ const EMBEDDED: &str = r#"durability = "1s""#;
 const SHORT: &str = r#"retry = { delays = ["500ms", "1s", "2s"] }"#;
 
 fn main() {
-    let pairs = argument("--pairs").unwrap_or(PAIRS);
-    let messages = argument("--messages").unwrap_or(MESSAGES);
-    let cluster = flag("--kafka").then(|| Cluster::start(&[]));
+    let pairs = pairs::argument("--pairs").unwrap_or(PAIRS);
+    let messages = pairs::argument("--messages").unwrap_or(MESSAGES);
+    let cluster = pairs::flag("--kafka").then(|| Cluster::start(&[]));
     let log = match &cluster {
         Some(cluster) => {
             format!("kind = \"kafka\"\nbootstrap_servers = \"{}\"", cluster.bootstrap())
         }
         None => EMBEDDED.to_owned(),
     };
-    let delays = if flag("--short") { SHORT } else { "" };
-    let mut ratios = Vec::new();
-    for pair in 1..=pairs {
-        let without = throughput(&log, delays, messages, 0);
-        let with = throughput(&log, delays, messages, 1);
-        let ratio = with / without;
-        println!("pair {pair}: without {without:.0}/s, with {with:.0}/s, ratio {ratio:.3}");
-        ratios.push(ratio);
-    }
-    ratios.sort_by(f64::total_cmp);
-    let median = ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN);
+    let delays = if pairs::flag("--short") { SHORT } else { "" };
+    let run = |fails| throughput(&log, delays, messages, usize::from(fails));
+    let median = pairs::median(pairs, ["without", "with"], run);
     println!(
         "keys that do not fail keep {median:.3} of their throughput while others fail (median of {pairs} pairs)"
     );
-}
-
-fn flag(name: &str) -> bool {
-    std::env::args().any(|argument| argument == name)
-}
-
-fn argument(name: &str) -> Option<usize> {
-    let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
-    arguments.next().map(|value| value.parse().unwrap())
 }
 
 /// Messages a second of the keys that do not fail, when so many attempts at each message of the others do.

@@ -14,7 +14,7 @@ use millstream_guest_builder::guest;
 use millstream_tests::folder::Folder;
 use millstream_tests::host::Host;
 use millstream_tests::span_receiver::SpanReceiver;
-use millstream_tests::waiting;
+use millstream_tests::{pairs, waiting};
 use tokio::time::Instant;
 
 const PAIRS: usize = 7;
@@ -39,44 +39,19 @@ outputs = { default = "priced" }
 "#;
 
 fn main() {
-    let pairs = argument("--pairs").unwrap_or(PAIRS);
-    let messages = argument("--messages").unwrap_or(MESSAGES);
-    let mut ratios = Vec::new();
-    for pair in 1..=pairs {
-        // Whoever goes first finds another machine.
-        let (unwatched, watched) = match pair % 2 {
-            0 => (throughput(messages, false), throughput(messages, true)),
-            _ => {
-                let watched = throughput(messages, true);
-                (throughput(messages, false), watched)
-            }
-        };
-        let ratio = watched / unwatched;
-        println!(
-            "pair {pair}: unwatched {unwatched:.0}/s, watched {watched:.0}/s, ratio {ratio:.3}"
-        );
-        ratios.push(ratio);
-    }
-    ratios.sort_by(f64::total_cmp);
-    let median = ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN);
+    let pairs = pairs::argument("--pairs").unwrap_or(PAIRS);
+    let messages = pairs::argument("--messages").unwrap_or(MESSAGES);
+    let run = |is_watched| throughput(messages, is_watched);
+    let median = pairs::median(pairs, ["unwatched", "watched"], run);
     println!(
         "a pipeline that is scraped and traced keeps {median:.3} of its throughput (median of {pairs} pairs)"
     );
 }
 
-fn flag(name: &str) -> bool {
-    std::env::args().any(|argument| argument == name)
-}
-
-fn argument(name: &str) -> Option<usize> {
-    let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
-    arguments.next().map(|value| value.parse().unwrap())
-}
-
 /// Messages a second.
 fn throughput(messages: usize, is_watched: bool) -> f64 {
     let (scrapes_it, traces_it) =
-        (is_watched && !flag("--no-scrapes"), is_watched && !flag("--no-traces"));
+        (is_watched && !pairs::flag("--no-scrapes"), is_watched && !pairs::flag("--no-traces"));
     let receiver = SpanReceiver::start_blind();
     let traces = match traces_it {
         true => format!("[traces]\nendpoint = \"{}\"\n", receiver.endpoint()),

@@ -131,9 +131,13 @@ impl Exporter {
             unreachable: dropped("unreachable"),
         };
         let queue = Arc::new(Queue::default());
-        let (worker_queue, worker_counts) = (Arc::clone(&queue), counts.clone());
-        let worker =
-            Worker { queue: worker_queue, receiver, resource, counts: worker_counts, fails: false };
+        let worker = Worker {
+            queue: Arc::clone(&queue),
+            receiver,
+            resource,
+            counts: counts.clone(),
+            fails: false,
+        };
         let thread =
             std::thread::Builder::new().name("spans".to_owned()).spawn(move || worker.work())?;
         Ok(Self { sink: Arc::new(Sink { queue, counts }), thread })
