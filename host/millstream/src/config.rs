@@ -6,7 +6,9 @@
 mod admin;
 mod bounds;
 pub mod checked;
+mod dead_letter;
 mod document;
+mod idempotency;
 mod kafka;
 mod limits;
 mod log;
@@ -14,6 +16,7 @@ mod names;
 mod pipeline;
 mod raw;
 pub mod summary;
+mod template;
 mod topics;
 mod traces;
 mod unknown_key;

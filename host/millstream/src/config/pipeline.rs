@@ -6,25 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use millstream_core::dead_letter::Mask;
-use millstream_core::idempotency::KeySource;
 use millstream_core::message::Topic;
-use millstream_core::names::Template;
 use millstream_core::pipeline_spec::{
-    DeadLetterSpec, Delivery, IdempotencySpec, KeepOrder, MissingKey, Ordering, PipelineSpec,
-    RetrySpec, Start,
+    Delivery, KeepOrder, Ordering, PipelineSpec, RetrySpec, Start,
 };
 
 use crate::config::bounds::{Bounds, Checker};
-use crate::config::checked::{PipelineConfig, RETENTION, Setting};
+use crate::config::checked::{PipelineConfig, Setting};
 use crate::config::document::join;
 use crate::config::limits;
 use crate::config::log::LogKind;
 use crate::config::names::Kind;
-use crate::config::raw::{
-    RawCapabilities, RawCommit, RawDeadLetter, RawIdempotency, RawPipeline, RawRetry, RawSource,
-};
-use crate::config::{summary, traces};
+use crate::config::raw::{RawCapabilities, RawCommit, RawPipeline, RawRetry, RawSource};
+use crate::config::{dead_letter, idempotency, summary, template, traces};
 use crate::finding::{Code, Finding};
 
 /// Most delays of a pipeline: each different one is a topic with the source's partitions.
@@ -33,12 +27,6 @@ const DELAYS_MAX: usize = 64;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Most instances if nothing is said: a large machine should not give all its memory to one plugin.
 const INSTANCES_DEFAULT_MAX: u32 = 16;
-
-/// A letter that was redriven so often is parked if nothing is said, and the most that goes.
-/// Two deaths that name nobody, one that names a few messages, two that name one.
-const AFTER_HOST_CRASHES: u32 = 5;
-const PARK_AFTER: u32 = 3;
-const PARK_AFTER_MAX: u32 = 1_000;
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -139,10 +127,10 @@ pub(super) fn check(
             },
         ) as usize,
         retry: retry(checker, &join(path, "retry"), raw.retry, ordering, shared),
-        dead_letter: dead_letter(checker, &join(path, "dead_letter"), raw.dead_letter, shared),
+        dead_letter: dead_letter::check(checker, &join(path, "dead_letter"), raw.dead_letter, shared),
         idempotency: raw
             .idempotency
-            .map(|raw| idempotency(checker, &join(path, "idempotency"), raw, delivery, log)),
+            .map(|raw| idempotency::check(checker, &join(path, "idempotency"), raw, delivery, log)),
         commit_interval,
         commit_refresh,
         transaction_interval,
@@ -327,7 +315,7 @@ fn retry(
             Ordering::Partition if keep_order => KeepOrder::OfPartition,
             Ordering::Key | Ordering::Partition | Ordering::None => KeepOrder::No,
         },
-        topic: template(checker, &join(path, "topic"), raw.topic, default, true, shared),
+        topic: template::check(checker, &join(path, "topic"), raw.topic, default, true, shared),
         pause_min: PAUSE_MIN,
         pause_max: checker.duration(
             &join(path, "pause_max"),
@@ -340,155 +328,6 @@ fn retry(
             },
         ),
     }
-}
-
-fn dead_letter(
-    checker: &mut Checker<'_>,
-    path: &str,
-    raw: RawDeadLetter,
-    shared: bool,
-) -> DeadLetterSpec {
-    let default = if shared { "{topic}.{group}.dlq" } else { "{topic}.dlq" };
-    DeadLetterSpec {
-        topic: template(checker, &join(path, "topic"), raw.topic, default, false, shared),
-        retention: checker.retention(
-            &join(path, "retention"),
-            raw.retention.as_deref(),
-            Some(14 * DAY),
-            RETENTION,
-        ),
-        after_host_crashes: after_host_crashes(
-            checker,
-            &join(path, "after_host_crashes"),
-            raw.after_host_crashes,
-        ),
-        park_after: park_after(checker, &join(path, "park_after"), raw.park_after),
-        mask: Mask { values: raw.mask.unwrap_or_default(), headers: raw.mask_headers },
-    }
-}
-
-fn park_after(checker: &mut Checker<'_>, path: &str, raw: Option<u32>) -> Option<u32> {
-    let count = raw.unwrap_or(PARK_AFTER);
-    if count == 0 {
-        return None;
-    }
-    let bounds = Bounds {
-        min: (1, "1"),
-        max: (PARK_AFTER_MAX, "1000"),
-        reason: "a letter that fails so often is a person's business",
-    };
-    Some(checker.count(path, raw, count, bounds))
-}
-
-fn after_host_crashes(checker: &mut Checker<'_>, path: &str, raw: Option<u32>) -> Option<u32> {
-    let count = raw.unwrap_or(AFTER_HOST_CRASHES);
-    if count == 0 {
-        return None;
-    }
-    let count = checker.count(
-        path,
-        raw,
-        count,
-        Bounds {
-            min: (DeadLetterSpec::UNNAMED_HOST_CRASHES + 1, "3"),
-            max: (100, "100"),
-            reason: "the first two crashes only begin the search for the message, and each one more costs a host; 0 searches for none",
-        },
-    );
-    Some(count)
-}
-
-fn template(
-    checker: &mut Checker<'_>,
-    path: &str,
-    text: Option<String>,
-    default: &str,
-    tier: bool,
-    shared: bool,
-) -> Template {
-    let typed = text.as_deref().unwrap_or(default);
-    let problem = match Template::new(typed, tier) {
-        Ok(template) if !shared || typed.contains("{group}") => return template,
-        Ok(_) => "another pipeline reads the same topic: without {group} each would handle the \
-                  other's messages"
-            .to_owned(),
-        Err(problem) => problem,
-    };
-    let shown = checker.document.shown(path, typed);
-    let what = format!("`{path}` cannot be {shown}");
-    let fix = format!("write a name like {default:?}, or take the key out");
-    checker.value(Finding::new(Code::Template, what, fix).because(problem), path);
-    fallback_template(default, tier)
-}
-
-/// Stands in for a template that was refused, so that checking goes on; never used to run.
-fn fallback_template(default: &str, tier: bool) -> Template {
-    #[expect(clippy::expect_used, reason = "the defaults above are templates; a test reads them")]
-    Template::new(default, tier).expect("a default template is well-formed")
-}
-
-fn idempotency(
-    checker: &mut Checker<'_>,
-    path: &str,
-    raw: RawIdempotency,
-    delivery: Delivery,
-    log: &LogKind,
-) -> IdempotencySpec {
-    if delivery == Delivery::AtMostOnce {
-        let what = format!("`{path}` does nothing with `delivery = \"at_most_once\"`");
-        let why = "a message is committed before it is handled, so no mark can be relied on";
-        let fix = "use `at_least_once` with idempotency, or take the table out";
-        checker.key(Finding::new(Code::Unsupported, what, fix).because(why), path);
-    }
-    IdempotencySpec {
-        key: key_source(checker, &join(path, "key"), &raw.key),
-        ttl: checker.duration(
-            &join(path, "ttl"),
-            raw.ttl.as_deref(),
-            7 * DAY,
-            Bounds {
-                min: (SECOND, "1s"),
-                max: (366 * DAY, "366d"),
-                reason: "every key handled in this time is kept on disk",
-            },
-        ),
-        missing: checker.word(
-            &join(path, "missing"),
-            raw.missing.as_deref(),
-            MissingKey::Reject,
-            &[("reject", MissingKey::Reject), ("handle", MissingKey::Handle)],
-        ),
-        in_topic: log.is_kafka(),
-    }
-}
-
-fn key_source(checker: &mut Checker<'_>, path: &str, text: &str) -> KeySource {
-    let problem = match text.split_once(':') {
-        None if text == "key" => return KeySource::MessageKey,
-        Some(("header", "")) => "the header's name is missing",
-        Some(("header", name)) if name.starts_with("millstream-") => {
-            "headers that begin with `millstream-` are the host's own"
-        }
-        Some(("header", name)) => return KeySource::Header(name.to_owned()),
-        Some(("json", pointer)) if !pointer.starts_with('/') => {
-            "a JSON pointer begins with `/`, for example `json:/order_id`"
-        }
-        Some(("json", pointer)) if bad_escape(pointer) => {
-            "in a JSON pointer `~` is written `~0`, and `/` within a name `~1`"
-        }
-        Some(("json", pointer)) => return KeySource::JsonPointer(pointer.to_owned()),
-        None if text == "plugin" => "keys made by the plugin are not in this version",
-        _ => "it is none of \"header:NAME\", \"key\", \"json:POINTER\"",
-    };
-    let shown = checker.document.shown(path, text);
-    let fix = "say where the key is: \"header:NAME\", \"key\" or \"json:/order_id\"";
-    let finding = Finding::new(Code::BadValue, format!("`{path}` cannot be {shown}"), fix);
-    checker.value(finding.because(problem), path);
-    KeySource::MessageKey
-}
-
-fn bad_escape(pointer: &str) -> bool {
-    pointer.split('~').skip(1).any(|rest| !rest.starts_with(['0', '1']))
 }
 
 fn settings(
