@@ -137,7 +137,7 @@ fn spec(setup: &PipelineSetup) -> anyhow::Result<PipelineSpec> {
         dead_letter: DeadLetterSpec {
             topic: template("{topic}.dlq", false)?,
             retention: Some(Duration::from_secs(14 * 24 * 3600)),
-            after_host_crashes: None,
+            after_host_crashes: Some(5),
             park_after: None,
             mask: millstream_core::dead_letter::Mask::default(),
         },

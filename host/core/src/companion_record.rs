@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::headers::{self, CompanionHeaders, ErrorHeaders};
 use crate::in_hand::{InHand, ReadFrom};
 use crate::message::{Record, Topic};
@@ -32,7 +34,7 @@ impl Context {
         // use, as far as anybody knows.
         let attempted_by = item.attempted_by.clone().or_else(|| self.ports.plugin.identity());
         found.plugin = attempted_by.map(|plugin| (*plugin).clone()).or(found.plugin);
-        found.idempotency_key = item.key.as_ref().map(|held| held.key.clone());
+        found.idempotency_key = self.idempotency_key_of(item);
         let original = &item.message.headers;
         let (template, headers) = match delay {
             Some(_) => (&self.spec.retry.topic, headers::encode(&found, original)),
@@ -72,6 +74,12 @@ impl Context {
             None => CompanionHeaders::of_source(&item.message, &self.spec.group),
         };
         CompanionHeaders { turn: item.context.turn, trace: item.continues(), ..found }
+    }
+
+    /// A message that was never put into its lane does not hold its key, nor does one whose mark has it.
+    fn idempotency_key_of(&self, item: &InHand) -> Option<Bytes> {
+        let held = item.key.as_ref().map(|held| &held.key).filter(|key| !key.is_empty());
+        held.cloned().or_else(|| self.spec.idempotency.as_ref()?.key.key_of(&item.message))
     }
 
     /// The source topic whose companions the message belongs to. A message that was found in a tier

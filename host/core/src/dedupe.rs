@@ -14,13 +14,14 @@
 //!
 //! Limit: as many entries as messages are in flight.
 //!
-//! A message carries the place of its entry, so its key is looked for twice only: when it comes and when it goes.
+//! A message carries the place of its entry, so its key is looked for only once: when it comes.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::hash::BuildHasher as _;
 
 use bytes::Bytes;
-use rustc_hash::FxHasher;
+use hashbrown::HashTable;
+use hashbrown::hash_table;
+use rustc_hash::FxBuildHasher;
 use slab::Slab;
 
 use crate::in_hand::ReadFrom;
@@ -61,6 +62,8 @@ enum State {
 
 #[derive(Debug)]
 struct Entry {
+    key: Bytes,
+    hash: u64,
     /// Messages in hand with this key.
     holders: usize,
     state: State,
@@ -79,7 +82,7 @@ pub struct EntryId {
 /// The key of a message in hand.
 #[derive(Debug)]
 pub struct HeldKey {
-    /// The key.
+    /// The key; empty once its mark has it.
     pub key: Bytes,
     /// Where its entry is.
     pub entry: EntryId,
@@ -89,7 +92,8 @@ pub struct HeldKey {
 #[derive(Debug, Default)]
 pub struct Claims {
     entries: Slab<Entry>,
-    places: HashMap<Bytes, usize, BuildHasherDefault<FxHasher>>,
+    /// Where the entries are, by the hashes of their keys.
+    places: HashTable<usize>,
     /// Entries so far.
     entered: u64,
 }
@@ -97,17 +101,36 @@ pub struct Claims {
 impl Claims {
     /// A message with this key arrived. Returns also whether the store must be asked for it.
     pub fn enter(&mut self, key: Bytes) -> (HeldKey, bool) {
-        let place = *self.places.entry(key.clone()).or_insert_with(|| {
-            self.entered += 1;
-            let (state, number) = (State::Asked, self.entered);
-            self.entries.insert(Entry { holders: 0, state, waiters: Vec::new(), number })
-        });
-        let (mut number, mut is_new) = (0, false);
-        if let Some(entry) = self.entries.get_mut(place) {
-            (number, is_new) = (entry.number, entry.holders == 0);
-            entry.holders += 1;
+        let hash = FxBuildHasher.hash_one(&*key);
+        let entries = &mut self.entries;
+        let has_key = |place: &usize| entries.get(*place).is_some_and(|entry| entry.key == key);
+        let hash_of = |place: &usize| entries.get(*place).map_or(0, |entry| entry.hash);
+        match self.places.entry(hash, has_key, hash_of) {
+            hash_table::Entry::Occupied(found) => {
+                let place = *found.get();
+                let mut number = 0;
+                if let Some(entry) = entries.get_mut(place) {
+                    entry.holders += 1;
+                    number = entry.number;
+                }
+                (HeldKey { key, entry: EntryId { place, number } }, false)
+            }
+            hash_table::Entry::Vacant(vacant) => {
+                self.entered += 1;
+                let (state, number) = (State::Asked, self.entered);
+                let waiters = Vec::new();
+                let entry = Entry { key: key.clone(), hash, holders: 1, state, waiters, number };
+                let place = entries.insert(entry);
+                vacant.insert(place);
+                (HeldKey { key, entry: EntryId { place, number } }, true)
+            }
         }
-        (HeldKey { key, entry: EntryId { place, number } }, is_new)
+    }
+
+    /// The key of an entry, while somebody holds it.
+    pub fn key(&self, id: EntryId) -> Option<&Bytes> {
+        let entry = self.entries.get(id.place).filter(|entry| entry.number == id.number);
+        entry.map(|entry| &entry.key)
     }
 
     /// The store's answer. Returns the lanes to wake.
@@ -162,8 +185,11 @@ impl Claims {
         }
         entry.holders -= 1;
         if entry.holders == 0 {
-            self.entries.remove(held.entry.place);
-            self.places.remove(&held.key);
+            let (place, hash) = (held.entry.place, entry.hash);
+            self.entries.remove(place);
+            if let Ok(found) = self.places.find_entry(hash, |other| *other == place) {
+                found.remove();
+            }
         }
         wakes
     }

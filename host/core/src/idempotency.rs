@@ -65,6 +65,11 @@ pub trait IdempotencyStore: Send + Sync + 'static {
         now: EpochMs,
     ) -> Result<Vec<Option<Offset>>, LogError>;
 
+    /// The same, if all of it is known without waiting, as it is where all keys are new; else `None`, and `lookup` is asked.
+    fn known(&self, _scope: &Scope, _keys: &[&[u8]], _now: EpochMs) -> Option<Vec<Option<Offset>>> {
+        None
+    }
+
     /// Stores marks, durably as the log is.
     ///
     /// # Errors

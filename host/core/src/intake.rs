@@ -14,6 +14,8 @@
 //! Limits: in-flight messages and bytes of the pipeline (`budget`); a mailbox has room for every
 //! batch the budget and the tiers allow.
 
+mod look;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +29,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::budget::{Budget, Share};
 use crate::dead_letter::OpenLetters;
-use crate::log::{Batch, Consumer, Ends, Event, LogError, Room};
+use crate::log::{Batch, Consumer, Event, LogError, Room};
 use crate::message::{Message, Partition};
 use crate::partition::{PartitionTask, ToPartition};
 use crate::perhaps;
@@ -35,6 +37,8 @@ use crate::pipeline::{Context, PipelineError};
 use crate::shutdown::Shutdown;
 use crate::status::{PartitionStatus, Trouble};
 use crate::tiers::{HELD_BYTES_MAX, HELD_MESSAGES_MAX};
+
+pub(crate) use look::Looked;
 
 /// How often the ends of the partitions are looked at, for lag.
 const ENDS_EVERY: Duration = Duration::from_secs(1);
@@ -86,15 +90,6 @@ pub(crate) struct Intake {
     open_letters: Arc<Mutex<OpenLetters>>,
     /// What the last poll or look came to, while it failed.
     trouble: Option<Trouble>,
-}
-
-/// What the log said of everything owned.
-#[derive(Debug, Default)]
-pub(crate) struct Looked {
-    /// The ends of what is read, and of the dead letters.
-    pub(crate) ends: BTreeMap<Partition, Ends>,
-    /// How many dead letters are redriven or purged.
-    pub(crate) closed_letters: BTreeMap<Partition, u64>,
 }
 
 impl Intake {
@@ -352,66 +347,6 @@ impl Intake {
 
     fn anything_paused(&self) -> bool {
         self.budget_full || self.owned.values().any(|owned| owned.paused)
-    }
-
-    /// Asks the log for the ends of everything owned and tells each partition, for its lag.
-    fn look_at_ends(&mut self) {
-        let (mut asked, mut letters) = (Vec::new(), Vec::new());
-        for (partition, owned) in &self.owned {
-            let spec = &self.context.spec;
-            let dead = spec.dead_letter.topic.topic(&partition.topic, &spec.group, None);
-            asked.push(partition.clone());
-            if owned.is_started() {
-                // Before that its companions may not be there yet.
-                let dead = Partition { topic: dead, number: partition.number };
-                asked.push(OpenLetters::states_of(&dead));
-                asked.push(dead.clone());
-                letters.push(dead);
-            }
-            asked.extend(owned.status.tiers());
-        }
-        if asked.is_empty() {
-            return;
-        }
-        let log = Arc::clone(&self.context.ports.log);
-        let open_letters = Arc::clone(&self.open_letters);
-        self.looking = Some(Box::pin(async move {
-            let ends = log.ends(&asked).await?;
-            let ends: BTreeMap<Partition, Ends> = asked.into_iter().zip(ends).collect();
-            let mut open_letters = open_letters.lock().await;
-            let closed_letters = open_letters.closed(&*log, &letters, &ends).await;
-            Ok(Looked { ends, closed_letters })
-        }));
-    }
-
-    fn on_ends(&mut self, looked: Result<Looked, LogError>) {
-        let looked = match looked {
-            Ok(looked) => Arc::new(looked),
-            Err(error) => {
-                tracing::warn!(pipeline = %self.context.spec.name, %error, "the ends of the partitions are unknown; lag stays as it was");
-                self.context.log_error("ends");
-                self.trouble = Some(self.context.status.trouble(format!("log: ends: {error}")));
-                return;
-            }
-        };
-        // The log answers, whatever it did before.
-        self.trouble = None;
-        self.look += 1;
-        for owned in self.owned.values() {
-            // A full mailbox has more urgent things to tell; the next look is near.
-            let _ = owned.mailbox.try_send(ToPartition::Ends(self.look, Arc::clone(&looked)));
-        }
-    }
-
-    /// Whether every partition of this member had nothing due at the last look.
-    fn is_caught_up(&self) -> bool {
-        !self.owned.is_empty()
-            && self.given_up.is_empty()
-            && self.look > 0
-            && self
-                .owned
-                .values()
-                .all(|owned| owned.status.caught_up_at.load(Ordering::Acquire) == self.look)
     }
 
     async fn task_ended(

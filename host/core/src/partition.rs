@@ -130,7 +130,7 @@ pub(crate) struct PartitionTask {
     output_bytes: usize,
     appending: FuturesUnordered<BoxFuture<'static, Result<Acknowledged, PipelineError>>>,
     /// Idempotency keys the store is to be asked for.
-    to_ask: Vec<(bytes::Bytes, EntryId)>,
+    to_ask: Vec<EntryId>,
     lookups: FuturesUnordered<BoxFuture<'static, Answers>>,
 
     /// Lanes that go on at a time.

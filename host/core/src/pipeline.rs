@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -21,10 +20,10 @@ use tokio::time::Instant;
 use crate::attempt::{OutputRules, Workers};
 use crate::clock::WallClock;
 use crate::companions;
-use crate::idempotency::{IdempotencyStore, Mark, Scope};
+use crate::idempotency::{IdempotencyStore, Scope};
 use crate::intake::Intake;
 use crate::log::{Log, LogError, Room, Subscription};
-use crate::message::{EpochMs, Offset, Partition};
+use crate::message::{EpochMs, Partition};
 use crate::metrics::Metrics;
 use crate::pipeline_spec::{Delivery, KeepOrder, PipelineSpec};
 use crate::plugin_slot::{self, PluginSlot};
@@ -367,22 +366,10 @@ impl Context {
         Arc::new(Scope { group: self.spec.group.as_str().into(), partition: source.clone() })
     }
 
-    /// The mark of a message that is handled now.
-    pub(crate) fn mark(
-        &self,
-        key: &Bytes,
-        turn: Offset,
-        scope: &Arc<Scope>,
-        now: EpochMs,
-    ) -> Option<Mark> {
+    /// How long a mark lasts, in milliseconds, if messages have idempotency keys.
+    pub(crate) fn mark_ttl(&self) -> Option<EpochMs> {
         let ttl = self.spec.idempotency.as_ref()?.ttl;
-        let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
-        Some(Mark {
-            scope: Arc::clone(scope),
-            key: key.clone(),
-            turn,
-            expires: now.saturating_add(ttl),
-        })
+        Some(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX))
     }
 }
 

@@ -96,15 +96,16 @@ impl Settling {
     /// A message that was handled now.
     pub(crate) fn done(
         context: &Context,
-        item: InHand,
+        mut item: InHand,
         records: Vec<Record>,
         scope: &Arc<Scope>,
         now: EpochMs,
     ) -> Self {
-        let mark = item
-            .key
-            .as_ref()
-            .and_then(|held| context.mark(&held.key, item.context.turn, scope, now));
+        let turn = item.context.turn;
+        let mark = item.key.as_mut().and_then(|held| {
+            let (ttl, key) = (context.mark_ttl()?, std::mem::take(&mut held.key));
+            Some(Mark { scope: Arc::clone(scope), key, turn, expires: now.saturating_add(ttl) })
+        });
         Self { item, ending: Ending::Done, records, mark, lent: 0, mark_lent: false }
     }
 

@@ -233,10 +233,6 @@ impl Out {
         self.0.push(value);
     }
 
-    fn u16(&mut self, value: u16) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
     fn bytes(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
@@ -297,10 +293,6 @@ impl<'a> In<'a> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    fn u16(&mut self) -> Result<u16, Damage> {
-        self.array().map(u16::from_le_bytes)
-    }
-
     fn bytes(&mut self, count: usize) -> Result<&'a [u8], Damage> {
         let (bytes, rest) =
             self.0.split_at_checked(count).ok_or_else(|| Damage("it ends too early".to_owned()))?;
@@ -314,6 +306,10 @@ impl<'a> In<'a> {
 
     fn u64(&mut self) -> Result<u64, Damage> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    fn leb128(&mut self) -> Result<u64, Damage> {
+        leb128::take(&mut self.0).ok_or_else(|| Damage("a number of it ends nowhere".to_owned()))
     }
 
     /// The number that is so much beyond another as the next one says.

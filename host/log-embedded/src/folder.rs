@@ -16,13 +16,14 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use millstream_mark_copy::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest;
 use crate::options::OpenError;
 
-/// The version this program writes, and the only one it reads: what wrote versions 1 and 2 was never released.
-const VERSION: u64 = 3;
+/// The version this program writes, and the only one it reads: what wrote versions 1 to 3 was never released.
+const VERSION: u64 = 4;
 const KIND: &str = "millstream-embedded-log";
 const LOCK_FILE: &str = "host.lock";
 const FORMAT_FILE: &str = "format";
@@ -44,11 +45,21 @@ pub(crate) struct Format {
     format: String,
     version: u64,
     state: State,
-    /// Identifies the log.
-    pub(crate) cluster_id: String,
+    /// Which log it is.
+    pub(crate) identity: Identity,
     /// The store's subfolders that must be there.
     pub(crate) keyspaces: Vec<String>,
     crc: u32,
+}
+
+/// What a log has of its own from the beginning on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Identity {
+    /// Tells it from others.
+    pub(crate) cluster_id: String,
+    /// What the digests of its idempotency keys are made with: without it no mark is found again.
+    pub(crate) marks_secret: Secret,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,13 +199,17 @@ impl Folder {
     }
 
     /// Begins to make the folder.
-    pub(crate) fn begin(&self, cluster_id: &str) -> Result<(), OpenError> {
-        self.write_format(State::Creating, cluster_id, Vec::new())
+    pub(crate) fn begin(&self, identity: &Identity) -> Result<(), OpenError> {
+        self.write_format(State::Creating, identity, Vec::new())
     }
 
     /// The folder is made.
-    pub(crate) fn ready(&self, cluster_id: &str, keyspaces: Vec<String>) -> Result<(), OpenError> {
-        self.write_format(State::Ready, cluster_id, keyspaces)
+    pub(crate) fn ready(
+        &self,
+        identity: &Identity,
+        keyspaces: Vec<String>,
+    ) -> Result<(), OpenError> {
+        self.write_format(State::Ready, identity, keyspaces)
     }
 
     /// An error that says the folder is damaged.
@@ -205,14 +220,14 @@ impl Folder {
     fn write_format(
         &self,
         state: State,
-        cluster_id: &str,
+        identity: &Identity,
         keyspaces: Vec<String>,
     ) -> Result<(), OpenError> {
         let mut format = Format {
             format: KIND.to_owned(),
             version: VERSION,
             state,
-            cluster_id: cluster_id.to_owned(),
+            identity: identity.clone(),
             keyspaces,
             crc: 0,
         };
@@ -252,11 +267,12 @@ impl Folder {
 
 impl Format {
     fn checksum(&self) -> u32 {
+        let Identity { cluster_id, marks_secret } = &self.identity;
         let text = format!(
-            "{} {} {:?} {} {:?}",
-            self.format, self.version, self.state, self.cluster_id, self.keyspaces
+            "{} {} {:?} {cluster_id} {:?} ",
+            self.format, self.version, self.state, self.keyspaces
         );
-        crc32fast::hash(text.as_bytes())
+        crc32fast::hash(&[text.as_bytes(), marks_secret.bytes()].concat())
     }
 }
 

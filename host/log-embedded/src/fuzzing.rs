@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use millstream_core::idempotency::{Mark, Scope};
+use millstream_core::idempotency::{Marked, Scope};
 use millstream_core::log::{Commit, Room, TopicSpec};
 use millstream_core::message::{Message, Offset, Partition, Record};
+use millstream_mark_copy::Digest;
 
 use crate::entries::packed_marks::{self, MarksKey, PackedMarks};
 use crate::entries::{
@@ -45,10 +46,12 @@ pub fn entry(key: &[u8], bytes: &[u8]) {
         assert_eq!(start.encode(key), value);
     }
     let mut marks = Vec::new();
-    if read_marks(key, &value, &mut marks).is_ok() && marks.iter().all(PackedMarks::takes) {
+    if read_marks(key, &value, &mut marks).is_ok()
+        && marks.iter().all(|(scope, ..)| PackedMarks::takes(scope))
+    {
         let mut packed = PackedMarks::default();
-        for mark in &marks {
-            packed.push(mark);
+        for (scope, digest, marked) in &marks {
+            packed.push(scope, *digest, *marked);
         }
         let (key, value) = packed.finish(1);
         let mut again = Vec::new();
@@ -64,15 +67,12 @@ pub fn entry(key: &[u8], bytes: &[u8]) {
     }
 }
 
-fn read_marks(key: &[u8], value: &[u8], marks: &mut Vec<Mark>) -> Result<(), Damage> {
+type OneMark = (Arc<Scope>, Digest, Marked);
+
+fn read_marks(key: &[u8], value: &[u8], marks: &mut Vec<OneMark>) -> Result<(), Damage> {
     packed_marks::decode(key, value, |scope, found| {
         let scope = Arc::new(scope.clone());
-        marks.extend(found.map(|(key, marked)| Mark {
-            scope: Arc::clone(&scope),
-            key: bytes::Bytes::copy_from_slice(key),
-            turn: marked.turn,
-            expires: marked.expires,
-        }));
+        marks.extend(found.map(|(digest, marked)| (Arc::clone(&scope), digest, marked)));
     })
 }
 
@@ -127,9 +127,9 @@ pub fn entries(commit: &Commit, topic: &TopicSpec) -> Vec<(&'static str, Vec<u8>
     let key = crate::entries::topic_key(&topic.name);
     let entry = TopicEntry { id: 7, spec: topic.clone() };
     let start = StartEntry { start: 3, end: 9, bytes_to: 4_000, bytes_before: 1_000 };
-    let mark = Mark { scope: scope(), key: "A-17".into(), turn: 42, expires: 1_700_000_000_000 };
+    let marked = Marked { turn: 42, expires: 1_700_000_000_000 };
     let mut packed = PackedMarks::default();
-    packed.push(&mark);
+    packed.push(&scope(), Digest::from_bytes(*b"of the key A-17."), marked);
     let (marks_key, marks) = packed.finish(12);
     let seal = Seal { number: 12, sequence_floor: 30 };
     let opened = |value: Vec<u8>| value.split_last_chunk::<4>().map_or(&[][..], |v| v.0).to_vec();

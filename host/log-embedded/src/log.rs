@@ -348,6 +348,11 @@ impl Log for EmbeddedLog {
 
 #[async_trait]
 impl IdempotencyStore for EmbeddedLog {
+    fn known(&self, scope: &Scope, keys: &[&[u8]], now: EpochMs) -> Option<Vec<Option<Offset>>> {
+        let found = self.shared.store().ok()?.index.ask(scope, keys).known().ok()?;
+        Some(live(found, now))
+    }
+
     async fn lookup(
         &self,
         scope: &Scope,
@@ -356,16 +361,11 @@ impl IdempotencyStore for EmbeddedLog {
     ) -> Result<Vec<Option<Offset>>, LogError> {
         check_group(&scope.group)?;
         let store = self.shared.store()?;
-        let live = move |found: Vec<Option<Marked>>| {
-            let live = |marked: Option<Marked>| marked.filter(|m| m.expires > now).map(|m| m.turn);
-            found.into_iter().map(live).collect()
-        };
-        // Most keys are new, which memory tells.
         let asked = match store.index.ask(scope, keys).known() {
-            Ok(found) => return Ok(live(found)),
+            Ok(found) => return Ok(live(found, now)),
             Err(asked) => asked,
         };
-        blocking(&self.shared, move || Ok(live(store.index.read(asked)?))).await
+        blocking(&self.shared, move || Ok(live(store.index.read(asked)?, now))).await
     }
 
     async fn mark(&self, marks: Vec<Mark>) -> Result<(), LogError> {
@@ -376,6 +376,12 @@ impl IdempotencyStore for EmbeddedLog {
             offender @ TransactError::Offender { .. } => LogError::Fatal(offender.to_string()),
         })
     }
+}
+
+/// The turns of the marks that have not expired.
+fn live(found: Vec<Option<Marked>>, now: EpochMs) -> Vec<Option<Offset>> {
+    let live = |marked: Option<Marked>| marked.filter(|m| m.expires > now).map(|m| m.turn);
+    found.into_iter().map(live).collect()
 }
 
 fn check_group(group: &str) -> Result<(), LogError> {

@@ -1,6 +1,7 @@
 //! Marks: the index of idempotency marks beside the store, and how it is brought up to the log.
 //!
-//! The log has the marks of each write as one entry, in the same write as what they mark (`entries::packed_marks`);
+//! The log has the marks of each write as one entry, in the same write as what they mark (`entries::packed_marks`), with digests in
+//! place of the keys;
 //! questions go to the index (`millstream-mark-copy`) in the folder `marks`. The writer indexes the marks of a write when it is on the disk, before it
 //! answers.
 //!
@@ -20,7 +21,7 @@ use millstream_core::message::{EpochMs, Partition};
 use millstream_mark_copy::{Batch, IndexError, IndexOptions, MarkIndex};
 
 use crate::entries::packed_marks::{self, MarksKey};
-use crate::folder::open_error;
+use crate::folder::{Identity, open_error};
 use crate::options::{EmbeddedOptions, OpenError};
 use crate::store::Store;
 
@@ -35,10 +36,11 @@ pub(crate) fn whole_log() -> Scope {
 /// Opens the index in `folder`, as it was left.
 pub(crate) fn open(
     folder: &Path,
-    cluster_id: &str,
+    identity: &Identity,
     options: &EmbeddedOptions,
 ) -> Result<MarkIndex, OpenError> {
-    let mut index_options = IndexOptions::new(cluster_id, options.clock.clone());
+    let mut index_options = IndexOptions::new(&identity.cluster_id, options.clock.clone());
+    index_options.secret = Some(identity.marks_secret.clone());
     index_options.reserve_bytes = options.reserve_bytes;
     MarkIndex::open(folder, index_options).map_err(|error| open_error(folder, error.error))
 }
@@ -82,8 +84,8 @@ pub(crate) fn bring_up(store: &Store, sealed: u64, now: EpochMs) -> Result<(), O
         }
         packed_marks::decode(&key, &value, |scope, found| {
             let place = store.index.place(scope);
-            for (key, marked) in found {
-                batch.add(&place, key, marked);
+            for (digest, marked) in found {
+                batch.add(&place, digest, marked);
                 marks += 1;
             }
         })

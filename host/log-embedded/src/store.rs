@@ -16,12 +16,12 @@ use std::path::Path;
 use bytes::Bytes;
 use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
 use millstream_core::log::LogError;
-use millstream_mark_copy::MarkIndex;
+use millstream_mark_copy::{MarkIndex, Secret};
 use tokio::sync::oneshot;
 
 use crate::acknowledged::AcknowledgedFile;
 use crate::entries::{SEAL_KEY, Seal};
-use crate::folder::{Folder, open_error};
+use crate::folder::{Folder, Identity, open_error};
 use crate::journal::{self, JournalError};
 use crate::marks;
 use crate::options::{EmbeddedOptions, OpenError};
@@ -84,17 +84,18 @@ impl Store {
         let folder = Folder::own(path)?;
         match folder.format()? {
             None => Self::create(folder, options),
-            Some(format) => Self::recover(folder, format.cluster_id, options),
+            Some(format) => Self::recover(folder, &format.identity, options),
         }
     }
 
     fn create(folder: Folder, options: &EmbeddedOptions) -> Result<Opened, OpenError> {
-        let cluster_id = new_cluster_id();
-        folder.begin(&cluster_id)?;
+        let secret = Secret::random().map_err(|error| open_error(folder.path(), error))?;
+        let identity = Identity { cluster_id: new_cluster_id(), marks_secret: secret };
+        folder.begin(&identity)?;
         let path = folder.acknowledged();
         let acknowledged =
             AcknowledgedFile::create(&path).map_err(|error| open_error(&path, error))?;
-        let store = Self::open_library(folder, &cluster_id, options)?;
+        let store = Self::open_library(folder, &identity, options)?;
         marks::bring_up(&store, 0, options.clock.now())?;
         let folder = crate::locks::lock(&store.folder);
         let mut keyspaces = vec!["0".to_owned()];
@@ -102,14 +103,14 @@ impl Store {
             let name = keyspace.path().file_name().unwrap_or_default();
             keyspaces.push(name.to_string_lossy().into_owned());
         }
-        folder.ready(&cluster_id, keyspaces)?;
+        folder.ready(&identity, keyspaces)?;
         drop(folder);
-        Ok(Opened { store, acknowledged, cluster_id, sealed: 0 })
+        Ok(Opened { store, acknowledged, cluster_id: identity.cluster_id, sealed: 0 })
     }
 
     fn recover(
         folder: Folder,
-        cluster_id: String,
+        identity: &Identity,
         options: &EmbeddedOptions,
     ) -> Result<Opened, OpenError> {
         let path = folder.acknowledged();
@@ -150,7 +151,7 @@ impl Store {
         for unsynced in &journals.unsynced {
             unsynced.write_again().map_err(|error| open_error(&unsynced.path, error))?;
         }
-        let store = Self::open_library(folder, &cluster_id, options)?;
+        let store = Self::open_library(folder, identity, options)?;
         let seal = store.seal()?;
         let written = journals.last.unwrap_or(required);
         let complete = seal >= required && journals.last.is_none_or(|last| last == seal);
@@ -178,7 +179,7 @@ impl Store {
         }
         marks::bring_up(&store, seal, options.clock.now())?;
         acknowledged.restart_at(seal).map_err(|error| open_error(&path, error))?;
-        Ok(Opened { store, acknowledged, cluster_id, sealed: seal })
+        Ok(Opened { store, acknowledged, cluster_id: identity.cluster_id.clone(), sealed: seal })
     }
 
     // The library's threads end with it.
@@ -199,7 +200,7 @@ impl Store {
 
     fn open_library(
         folder: Folder,
-        cluster_id: &str,
+        identity: &Identity,
         options: &EmbeddedOptions,
     ) -> Result<Self, OpenError> {
         let path = folder.store();
@@ -231,7 +232,7 @@ impl Store {
         }));
         match opened {
             Ok(Ok((db, messages, state, marked, write_buffer_bytes))) => {
-                let index = marks::open(&folder.marks(), cluster_id, options)?;
+                let index = marks::open(&folder.marks(), identity, options)?;
                 let folder = std::sync::Mutex::new(folder);
                 Ok(Self {
                     messages,

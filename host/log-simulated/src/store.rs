@@ -88,6 +88,17 @@ impl State {
 
 #[async_trait]
 impl IdempotencyStore for SimLog {
+    fn known(&self, scope: &Scope, keys: &[&[u8]], now: EpochMs) -> Option<Vec<Option<Offset>>> {
+        // Each other millisecond: nothing is drawn for it.
+        if now.rem_euclid(2) == 0 {
+            return None;
+        }
+        let state = self.shared().lock();
+        let reader = state.writer(self.host(), scope);
+        let look = |key: &&[u8]| state.marks.look(scope, &Bytes::copy_from_slice(key), reader, now);
+        Some(keys.iter().map(look).collect())
+    }
+
     async fn lookup(
         &self,
         scope: &Scope,

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use millstream_core::idempotency::{Marked, Scope};
 
 use crate::digest::{Digest, Digester};
 use crate::entry::{Entry, ScopeNumber};
 use crate::index::MarkIndex;
+use crate::manifest::ScopeName;
 use crate::run::Run;
 use crate::trouble::IndexError;
 
@@ -22,6 +22,11 @@ impl Place {
     pub(crate) fn new(number: ScopeNumber, digester: Digester) -> Self {
         Self { number, digester }
     }
+
+    /// What stands for a key there.
+    pub fn digest(&self, key: &[u8]) -> Digest {
+        self.digester.digest(key)
+    }
 }
 
 /// Marks that are put together, made before anybody waits for them.
@@ -29,10 +34,10 @@ impl Place {
 pub struct Batch(Vec<Entry>);
 
 impl Batch {
-    /// Takes a mark.
-    pub fn add(&mut self, place: &Place, key: &[u8], marked: Marked) {
+    /// Takes a mark of the key with this digest in this place.
+    pub fn add(&mut self, place: &Place, digest: Digest, marked: Marked) {
         self.0.push(Entry {
-            digest: place.digester.digest(key),
+            digest,
             turn: marked.turn,
             expires: marked.expires,
             scope: place.number,
@@ -44,8 +49,8 @@ impl Batch {
         self.0.len()
     }
 
-    pub(crate) fn entries(self) -> Vec<Entry> {
-        self.0
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.0
     }
 
     /// Whether it has none.
@@ -57,6 +62,8 @@ impl Batch {
 /// A question as far as memory answers it.
 pub struct Asked {
     answers: Vec<Option<Marked>>,
+    /// Whose marks count.
+    number: ScopeNumber,
     /// Which answer is on the disk, perhaps.
     open: Vec<(usize, Digest)>,
     runs: Arc<Vec<Arc<Run>>>,
@@ -74,31 +81,37 @@ impl Asked {
 
 impl MarkIndex {
     /// Asks for keys of a scope; does not wait for the disk.
-    pub fn ask(&self, scope: &Scope, keys: &[Bytes]) -> Asked {
+    pub fn ask(&self, scope: &Scope, keys: &[impl AsRef<[u8]>]) -> Asked {
         let shared = &*self.shared;
-        let Some(number) = shared.known_scope(&scope.into()) else {
-            return Asked { answers: vec![None; keys.len()], open: vec![], runs: Arc::default() };
+        let name = ScopeName::from(scope);
+        let Some(number) = shared.known_scope(&name) else {
+            let answers = vec![None; keys.len()];
+            return Asked { answers, number: 0, open: vec![], runs: Arc::default() };
         };
-        let digester = shared.secret.of_scope(number);
-        let digests: Vec<_> = keys.iter().map(|key| digester.digest(key)).collect();
+        let digester = shared.secret.of_scope(&name);
+        let digests: Vec<_> = keys.iter().map(|key| digester.digest(key.as_ref())).collect();
         let mut answers = Vec::with_capacity(keys.len());
         let (sealed, runs) = {
             let state = shared.state();
-            let found = |digest: &Digest| state.buffer.get(*digest).map(Entry::marked);
+            let found = |digest: &Digest| state.buffer.get(*digest).and_then(|e| e.of(number));
             answers.extend(digests.iter().map(found));
             (state.sealed.clone(), Arc::clone(&state.runs))
         };
-        let mut open = Vec::new();
-        for (at, (answer, digest)) in answers.iter_mut().zip(digests).enumerate() {
-            if answer.is_none() {
-                let newest = sealed.iter().rev().find_map(|sealed| sealed.table.get(digest));
-                *answer = newest.map(Entry::marked);
-            }
-            if answer.is_none() && runs.iter().any(|run| run.may_have(digest)) {
-                open.push((at, digest));
+        for sealed in sealed.iter().rev() {
+            for (answer, digest) in answers.iter_mut().zip(&digests) {
+                if answer.is_none() {
+                    *answer = sealed.table.get(*digest).and_then(|entry| entry.of(number));
+                }
             }
         }
-        Asked { answers, open, runs }
+        let mut on_disk = vec![false; digests.len()];
+        for run in runs.iter() {
+            run.note_what_may_be_there(&digests, &mut on_disk);
+        }
+        let unknown = answers.iter().zip(on_disk).zip(digests).enumerate();
+        let unknown = unknown.filter(|(_, ((answer, may), _))| *may && answer.is_none());
+        let open = unknown.map(|(at, (_, digest))| (at, digest)).collect();
+        Asked { answers, number, open, runs }
     }
 
     /// Answers what memory did not. Blocks while it reads.
@@ -106,12 +119,13 @@ impl MarkIndex {
     /// # Errors
     /// When the disk fails, or what it has is not what was written.
     pub fn read(&self, asked: Asked) -> Result<Vec<Option<Marked>>, IndexError> {
-        let Asked { mut answers, open, runs } = asked;
+        let Asked { mut answers, number, open, runs } = asked;
         for (at, digest) in open {
             for run in runs.iter().filter(|run| run.may_have(digest)) {
                 let found = run.get(digest).map_err(|trouble| self.shared.troubled(&trouble))?;
-                if let (Some(entry), Some(answer)) = (found, answers.get_mut(at)) {
-                    *answer = Some(entry.marked());
+                let marked = found.and_then(|entry| entry.of(number));
+                if let (Some(marked), Some(answer)) = (marked, answers.get_mut(at)) {
+                    *answer = Some(marked);
                     break;
                 }
             }

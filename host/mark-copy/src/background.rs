@@ -17,8 +17,9 @@ use crate::run::{Run, RunWriter, bytes_of};
 use crate::shared::{Sealed, Shared, lock};
 use crate::trouble::Trouble;
 
-/// Runs of a level that become one of the next. With fewer a mark is written more often, with more it is asked for in more runs.
-const FAN_IN: usize = 4;
+/// Runs of a level that become one of the next. With fewer a mark is written more often, which is most of what the index costs, with more it is
+/// asked for in more runs, which their filters make cheap as long as there is memory for them.
+pub(crate) const FAN_IN: usize = 8;
 /// From one sweep to the next.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// Until what failed is tried again.
@@ -303,8 +304,8 @@ impl Background {
     }
 
     fn check_space(&self, bytes: u64, reserve: u64) -> Result<(), Trouble> {
-        // With its filter.
-        let bytes = bytes.saturating_add(bytes / 16);
+        // With its filter: 4 bytes for an entry of 36.
+        let bytes = bytes.saturating_add(bytes / 8);
         let folder = &self.shared.folder;
         folder
             .check_space(bytes, reserve)

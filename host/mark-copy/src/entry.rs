@@ -10,7 +10,7 @@ use crate::digest::Digest;
 /// An entry on the disk.
 pub(crate) const ENTRY_BYTES: usize = 36;
 
-/// The number of a scope. A discarded scope gets another one, so what was marked under the old one is nobody's.
+/// The number of a scope. A discarded scope gets another, larger one, so what was marked under the old one is nobody's.
 /// Numbers begin at 1.
 pub(crate) type ScopeNumber = u32;
 
@@ -28,8 +28,10 @@ impl Entry {
         self.scope == 0
     }
 
-    pub(crate) fn marked(&self) -> Marked {
-        Marked { turn: self.turn, expires: self.expires }
+    /// What it says, if it is of the scope with this number.
+    pub(crate) fn of(&self, scope: ScopeNumber) -> Option<Marked> {
+        let marked = Marked { turn: self.turn, expires: self.expires };
+        (self.scope == scope).then_some(marked)
     }
 
     pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {

@@ -1,4 +1,4 @@
-//! Filter: tells of most keys that are not in a run that they are not, from memory (a blocked Bloom filter).
+//! Filter: tells of most keys that are not in a run, or in a buffer, that they are not, from memory (a blocked Bloom filter).
 //!
 //! A key has a block of [`BLOCK_BITS`] by the first half of its digest, and [`BITS_SET`] bits in it by the second. So a
 //! question touches one line of the processor's cache, and a run, which is written in the order of the digests, fills
@@ -6,8 +6,8 @@
 
 use crate::digest::Digest;
 
-/// Bits for each key where memory allows it: of some 10,000 keys that are not there one is read for. With half of them it was one of 1,000, so that
-/// of the hundreds of keys that are asked for at once one nearly always had to wait for the disk.
+/// Bits for each key of a run where memory allows it: of some 10,000 keys that are not there one is read for. With half of them it was one of 1,000, so
+/// that of the hundreds of keys that are asked for at once one nearly always had to wait for the disk.
 pub(crate) const BITS_A_KEY: u64 = 32;
 /// Bits of a block.
 const BLOCK_BITS: u64 = 512;
@@ -24,9 +24,9 @@ type Block = [u64; 8];
 pub(crate) struct Filter(Vec<Block>);
 
 impl Filter {
-    /// A filter for so many keys that takes at most so many bytes.
-    pub(crate) fn new(keys: u64, bytes_max: u64) -> Self {
-        let wanted = keys.saturating_mul(BITS_A_KEY).div_ceil(BLOCK_BITS);
+    /// A filter for so many keys, with so many bits for each, that takes at most so many bytes.
+    pub(crate) fn new(keys: u64, bits_a_key: u64, bytes_max: u64) -> Self {
+        let wanted = keys.saturating_mul(bits_a_key).div_ceil(BLOCK_BITS);
         let blocks = wanted.min(bytes_max / BLOCK_BYTES as u64).min(u64::from(u32::MAX));
         Self(vec![Block::default(); usize::try_from(blocks).unwrap_or(0)])
     }
@@ -49,6 +49,18 @@ impl Filter {
     pub(crate) fn passes(&self, digest: Digest) -> bool {
         let Some(block) = self.0.get(self.block_of(digest)) else { return true };
         bits(digest).all(|(word, bit)| block.get(word).is_some_and(|word| word & bit != 0))
+    }
+
+    /// Whether the first bit of the key is set, as is that of one in five keys that are not there. So little work that the
+    /// processor has the blocks of many keys on their way from memory at once, and nothing is guessed before they come.
+    pub(crate) fn begins_to_pass(&self, digest: Digest) -> bool {
+        let Some(block) = self.0.get(self.block_of(digest)) else { return true };
+        bits(digest).next().is_none_or(|(word, bit)| block.get(word).is_some_and(|w| w & bit != 0))
+    }
+
+    /// Forgets all keys.
+    pub(crate) fn clear(&mut self) {
+        self.0.fill(Block::default());
     }
 
     fn block_of(&self, digest: Digest) -> usize {
@@ -96,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_was_put_passes_and_of_the_rest_hardly_anything() {
-        let mut filter = Filter::new(100_000, u64::MAX);
+        let mut filter = Filter::new(100_000, 16, u64::MAX);
         for number in 0..100_000 {
             filter.insert(digest(number));
         }
@@ -115,7 +127,7 @@ mod tests {
 
     #[test]
     fn one_without_memory_lets_everything_pass() {
-        let mut filter = Filter::new(1_000, 63);
+        let mut filter = Filter::new(1_000, 16, 63);
         filter.insert(digest(1));
         assert_eq!(filter.bytes(), 0);
         assert!(filter.passes(digest(2)));

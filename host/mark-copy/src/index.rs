@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! put ──▶ buffer ──▶ sealed buffers ──▶ runs of level 0 ──▶ runs of level 1 ──▶ …
-//!                    (a full buffer)    (written)           (each of four merged)
+//!                    (a full buffer)    (written)           (each of eight merged)
 //! ```
 //!
 //! What is put is in memory; a thread of the index (`background`) writes full buffers as sorted runs and merges those. A
@@ -13,8 +13,8 @@
 //!   what was put before it was set, and nothing put after it is in the runs without a later one: what one `put` brings
 //!   and its checkpoint are in one buffer, and buffers become runs in order;
 //! - marks are found by whoever asks after `put` has returned;
-//! - a discarded scope gets a new number, so no mark of the old one is ever found again; that is on the disk
-//!   before `discard` returns;
+//! - a discarded scope gets a new number, and marks of another number than its scope has now are nobody's, so no mark of the old
+//!   one is ever found again; that is on the disk before `discard` returns;
 //! - whatever is wrong with the folder when it is opened, it is thrown away. What is wrong with a run that is open
 //!   (`Damaged`) is never passed over: the manifest is removed, and who opens the index again finds none.
 //!
@@ -49,11 +49,13 @@ pub const RUNS_MAX: usize = 64;
 pub struct IndexOptions {
     /// Of which log the marks are: an index of another one is thrown away.
     pub identity: String,
+    /// What digests are made with, if the log has digests: an index with others is thrown away. Else the index makes one.
+    pub secret: Option<Secret>,
     /// The time of day, for expiry.
     pub clock: Arc<dyn WallClock>,
-    /// Marks of a buffer: 64 to 128 bytes each. As many again wait for the disk twice over. A larger put makes a larger buffer.
+    /// Marks of a buffer: 66 to 130 bytes each. As many again wait for the disk twice over. A larger put makes a larger buffer.
     pub buffer_marks: usize,
-    /// Memory for all filters, in bytes; while runs are merged theirs come on top. They take 2 bytes a mark while it lasts;
+    /// Memory for all filters, in bytes; while runs are merged theirs come on top. They take 4 bytes a mark while it lasts;
     /// a new one takes half of what is left at most, so beyond it more questions are read for.
     pub filter_bytes_max: u64,
     /// Nothing is merged that would leave less space than this on the disk. Buffers are written down to half of it.
@@ -61,10 +63,11 @@ pub struct IndexOptions {
 }
 
 impl IndexOptions {
-    /// What fits most: 32 MiB for buffers, and filters that suffice for 30 million marks.
+    /// What fits most: 32 MiB for buffers, and filters that suffice for ten million marks and more.
     pub fn new(identity: impl Into<String>, clock: Arc<dyn WallClock>) -> Self {
         Self {
             identity: identity.into(),
+            secret: None,
             clock,
             buffer_marks: 160_000,
             filter_bytes_max: 64 << 20,
@@ -87,13 +90,13 @@ impl MarkIndex {
     pub fn open(folder: &Path, options: IndexOptions) -> Result<Self, OpenError> {
         let failed = |error| OpenError { folder: folder.to_owned(), error };
         let owned = Folder::own(folder).map_err(failed)?;
-        let (manifest, runs) = match load(&owned, &options.identity) {
+        let (manifest, runs) = match load(&owned, &options) {
             Ok(Some(found)) => found,
-            Ok(None) => (begin(&owned, &options.identity).map_err(failed)?, Vec::new()),
+            Ok(None) => (begin(&owned, &options).map_err(failed)?, Vec::new()),
             Err(Trouble::Io { error, .. }) => return Err(failed(error)),
             Err(damage @ Trouble::Damage { .. }) => {
                 tracing::warn!(folder = %folder.display(), reason = %damage, "the index of idempotency marks is unusable: it is made anew and restored from the log");
-                (begin(&owned, &options.identity).map_err(failed)?, Vec::new())
+                (begin(&owned, &options).map_err(failed)?, Vec::new())
             }
         };
         let mut kept: Vec<_> = runs.iter().map(|run: &Arc<Run>| run.path().to_owned()).collect();
@@ -111,8 +114,8 @@ impl MarkIndex {
 
     /// Where the keys of a scope are.
     pub fn place(&self, scope: &Scope) -> Place {
-        let number = self.shared.scope(&scope.into()).number;
-        Place::new(number, self.shared.secret.of_scope(number))
+        let name = ScopeName::from(scope);
+        Place::new(self.shared.scope(&name).number, self.shared.secret.of_scope(&name))
     }
 
     /// Whether so many marks can be put now.
@@ -155,9 +158,7 @@ impl MarkIndex {
         if !batch.is_empty() && state.buffer.is_empty() && state.buffer.room() < marks {
             state.buffer = Table::with_room_for(marks);
         }
-        for entry in batch.entries() {
-            state.buffer.insert(entry);
-        }
+        state.buffer.insert_all(batch.entries());
         state.checkpoints.extend(checkpoint);
         drop(state);
         if seals {
@@ -255,7 +256,7 @@ impl MarkIndex {
 type Loaded = (Manifest, Vec<Arc<Run>>);
 
 /// The index that lies in a folder, if one does.
-fn load(folder: &Folder, identity: &str) -> Result<Option<Loaded>, Trouble> {
+fn load(folder: &Folder, options: &IndexOptions) -> Result<Option<Loaded>, Trouble> {
     let path = folder.manifest();
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
@@ -263,18 +264,22 @@ fn load(folder: &Folder, identity: &str) -> Result<Option<Loaded>, Trouble> {
         Err(error) => return Err(Trouble::of(&path, error)),
     };
     let manifest = Manifest::decode(&bytes).map_err(|what| Trouble::damage(&path, what))?;
-    if manifest.identity != identity {
-        let what = format!("it is of the log {}, not of {identity}", manifest.identity);
+    if manifest.identity != options.identity {
+        let what = format!("it is of the log {}, not of {}", manifest.identity, options.identity);
         return Err(Trouble::damage(&path, what));
+    }
+    if options.secret.as_ref().is_some_and(|secret| *secret != manifest.secret) {
+        return Err(Trouble::damage(&path, "its digests are made with another secret"));
     }
     let open = |entry: &RunEntry| Ok(Arc::new(Run::open(&folder.run(entry.number), entry.number)?));
     let runs = manifest.runs.iter().map(open).collect::<Result<_, Trouble>>()?;
     Ok(Some((manifest, runs)))
 }
 
-fn begin(folder: &Folder, identity: &str) -> std::io::Result<Manifest> {
+fn begin(folder: &Folder, options: &IndexOptions) -> std::io::Result<Manifest> {
     folder.remove_all_but(&[])?;
-    let manifest = Manifest::new(identity, Secret::random()?);
+    let secret = options.secret.clone().map_or_else(Secret::random, Ok)?;
+    let manifest = Manifest::new(&options.identity, secret);
     let written = folder.write(&folder.manifest(), &manifest.encode()?);
     written.map(|()| manifest).map_err(|trouble| match trouble {
         Trouble::Io { error, .. } => error,

@@ -7,7 +7,7 @@
 //! ```text
 //! index        what it promises; asking, shared              table: a buffer, sorted by digest
 //! background   writes buffers, merges runs, sweeps           run, merge: sorted runs on the disk
-//! digest       what stands for a key                         filter: which runs need not be read
+//! digest       what stands for a key                         filter: what need not be looked into
 //! folder, manifest                                           what lies where, what counts
 //! ```
 //!
@@ -40,6 +40,7 @@ use millstream_core::log::LogError;
 use millstream_core::message::Offset;
 
 pub use asking::{Asked, Batch, Place};
+pub use digest::{DIGEST_BYTES, Digest, Secret};
 pub use index::{IndexOptions, MarkIndex, RUNS_MAX, SEALED_MAX};
 pub use trouble::{IndexError, OpenError};
 
@@ -99,7 +100,7 @@ impl MarkCopy for DiskCopy {
         let place = self.index.place(scope);
         let mut batch = Batch::default();
         for (key, marked) in &marks {
-            batch.add(&place, key, *marked);
+            batch.add(&place, place.digest(key), *marked);
         }
         self.index.put(batch, checkpoint.map(|checkpoint| (scope, checkpoint)));
         Ok(())

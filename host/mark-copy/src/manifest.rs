@@ -15,7 +15,7 @@ use crate::entry::ScopeNumber;
 
 const FORMAT: &str = "millstream-mark-index";
 /// The version this program writes, and the only one it reads: another one is made anew.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ struct Stored {
     format: String,
     version: u64,
     identity: String,
-    secret: [u8; 16],
+    secret: Secret,
     runs: Vec<RunEntry>,
     next_run: u64,
     next_scope: ScopeNumber,
@@ -109,7 +109,7 @@ impl Manifest {
             format: FORMAT.to_owned(),
             version: VERSION,
             identity: self.identity.clone(),
-            secret: self.secret.0,
+            secret: self.secret.clone(),
             runs: self.runs.clone(),
             next_run: self.next_run,
             next_scope: self.next_scope,
@@ -147,7 +147,7 @@ impl Manifest {
         }
         Ok(Self {
             identity: stored.identity,
-            secret: Secret(stored.secret),
+            secret: stored.secret,
             runs: stored.runs,
             next_run: stored.next_run,
             next_scope: stored.next_scope,

@@ -37,6 +37,8 @@ const CHECKSUM_BYTES: usize = 8;
 /// Entries of a block.
 const BLOCK_ENTRIES: usize = (BLOCK_BYTES - CHECKSUM_BYTES) / ENTRY_BYTES;
 const FOOTER_BYTES: usize = 64;
+/// Questions whose filter blocks are fetched together.
+const ASKED_AT_ONCE: usize = 64;
 const MAGIC: [u8; 8] = *b"MSMARKS1";
 
 /// The end of a file.
@@ -160,6 +162,21 @@ impl Run {
     /// Whether the mark may be there; does not read.
     pub(crate) fn may_have(&self, digest: Digest) -> bool {
         self.filter.passes(digest)
+    }
+
+    /// Makes `may` true for each mark that may be there; does not read.
+    pub(crate) fn note_what_may_be_there(&self, digests: &[Digest], may: &mut [bool]) {
+        let mut begins = [false; ASKED_AT_ONCE];
+        for (may, digests) in may.chunks_mut(ASKED_AT_ONCE).zip(digests.chunks(ASKED_AT_ONCE)) {
+            for (begins, digest) in begins.iter_mut().zip(digests) {
+                *begins = self.filter.begins_to_pass(*digest);
+            }
+            for ((may, digest), begins) in may.iter_mut().zip(digests).zip(begins) {
+                if begins && !*may {
+                    *may = self.filter.passes(*digest);
+                }
+            }
+        }
     }
 
     /// Reads the mark. Several blocks only if many digests begin alike.

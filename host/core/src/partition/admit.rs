@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use crate::dedupe::EntryId;
 use crate::in_hand::InHand;
 use crate::lane::WaitsFor;
+use crate::message::Offset;
 use crate::pipeline::PipelineError;
 use crate::pipeline_spec::{Delivery, MissingKey};
 
@@ -40,7 +41,7 @@ impl PartitionTask {
                 Some(key) => {
                     let (held, is_unknown) = self.claims.enter(key);
                     if is_unknown {
-                        self.to_ask.push((held.key.clone(), held.entry));
+                        self.to_ask.push(held.entry);
                     }
                     item.key = Some(held);
                 }
@@ -64,8 +65,17 @@ impl PartitionTask {
         if self.to_ask.is_empty() {
             return Ok(());
         }
-        let (keys, entries): (Vec<Bytes>, Vec<EntryId>) = self.to_ask.drain(..).unzip();
+        let asked = self.to_ask.drain(..);
+        let asked = asked.filter_map(|entry| Some((entry, self.claims.key(entry)?)));
+        let (entries, keys): (Vec<EntryId>, Vec<&Bytes>) = asked.unzip();
         let context = self.context.clone();
+        let bytes: Vec<&[u8]> = keys.iter().map(|key| &***key).collect();
+        if let Some(turns) = context.store()?.known(&self.scope, &bytes, context.ports.clock.now())
+        {
+            self.on_answers(entries.into_iter().zip(turns));
+            return Ok(());
+        }
+        let keys: Vec<Bytes> = keys.into_iter().cloned().collect();
         let scope = Arc::clone(&self.scope);
         let mut asking: BoxFuture<'static, Answers> = Box::pin(async move {
             let store = context.store()?;
@@ -83,7 +93,10 @@ impl PartitionTask {
         Ok(())
     }
 
-    pub(super) fn on_answers(&mut self, answers: Vec<(EntryId, Option<u64>)>) {
+    pub(super) fn on_answers(
+        &mut self,
+        answers: impl IntoIterator<Item = (EntryId, Option<Offset>)>,
+    ) {
         for (entry, turn) in answers {
             for lane in self.claims.answered(entry, turn) {
                 self.lanes.wake(lane, WaitsFor::Claim);

@@ -4,8 +4,10 @@
 //! key    write number u64 | latest expiry i64                                      (big endian)
 //! value  version u8 | scope … | crc u32
 //! scope  group and topic: length u16, text | partition u32 | marks u32 | mark …    (little endian)
-//! mark   turn u64 | expiry i64 | key length u16 | key
+//! mark   digest of the key, 16 bytes | turn | expiry          (the last two as differences from the mark before, LEB128)
 //! ```
+//!
+//! Digests instead of keys, which are several times as long: nobody asks for the keys, and what is written here is most of what a mark costs.
 //!
 //! They are written in the order in which writes happen and removed when the last of them has expired, and are read only to
 //! bring the index beside the store up to the log. So the library, which keeps entries sorted, never has to sort or merge one
@@ -13,15 +15,14 @@
 
 use std::sync::Arc;
 
-use millstream_core::idempotency::{Mark, Marked, Scope};
-use millstream_core::message::{EpochMs, Offset, Partition};
+use millstream_core::idempotency::{Marked, Scope};
+use millstream_core::message::{EpochMs, Partition};
+use millstream_mark_copy::{DIGEST_BYTES, Digest};
 
 use super::{Damage, GROUP_BYTES_MAX, In, Out, put_text};
 
-/// The longest idempotency key; the core hashes longer ones than 512 bytes.
-pub(crate) const MARK_KEY_BYTES_MAX: usize = 32 * 1024;
-/// What a mark takes beside its key.
-pub(crate) const MARK_OVERHEAD_BYTES: usize = 18;
+/// The least that a mark takes.
+const MARK_BYTES_MIN: usize = DIGEST_BYTES + 2;
 
 /// The key of the marks of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,12 @@ struct PackedScope {
     scope: Arc<Scope>,
     count_at: usize,
     count: u32,
+    /// The last mark.
+    last: Marked,
 }
+
+/// What the first mark of a scope differs from.
+const NONE: Marked = Marked { turn: 0, expires: 0 };
 
 impl Default for PackedMarks {
     fn default() -> Self {
@@ -71,33 +77,31 @@ impl Default for PackedMarks {
 }
 
 impl PackedMarks {
-    /// Whether a mark can be stored.
-    pub(crate) fn takes(mark: &Mark) -> bool {
-        mark.scope.group.len() <= GROUP_BYTES_MAX
-            && mark.scope.partition.topic.len() <= GROUP_BYTES_MAX
-            && mark.key.len() <= MARK_KEY_BYTES_MAX
+    /// Whether marks of a scope can be stored.
+    pub(crate) fn takes(scope: &Scope) -> bool {
+        scope.group.len() <= GROUP_BYTES_MAX && scope.partition.topic.len() <= GROUP_BYTES_MAX
     }
 
-    /// Takes a mark that can be stored. Tells whether it is of another scope than the last one.
-    pub(crate) fn push(&mut self, mark: &Mark) -> bool {
-        let same = |open: &PackedScope| {
-            open.count < u32::MAX
-                && (Arc::ptr_eq(&open.scope, &mark.scope) || open.scope == mark.scope)
-        };
-        let begins = !self.scope.as_ref().is_some_and(same);
-        if begins {
-            self.begin_scope(&mark.scope);
+    /// Whether a mark of this scope stands beside the last one.
+    pub(crate) fn goes_on_in(&self, scope: &Arc<Scope>) -> bool {
+        self.scope.as_ref().is_some_and(|open| {
+            open.count < u32::MAX && (Arc::ptr_eq(&open.scope, scope) || open.scope == *scope)
+        })
+    }
+
+    /// Takes a mark of a scope whose marks can be stored.
+    pub(crate) fn push(&mut self, scope: &Arc<Scope>, digest: Digest, marked: Marked) {
+        if !self.goes_on_in(scope) {
+            self.begin_scope(scope);
         }
-        self.out.u64(mark.turn);
-        self.out.u64(mark.expires.cast_unsigned());
-        // As is checked in `takes`.
-        self.out.u16(u16::try_from(mark.key.len()).unwrap_or(0));
-        self.out.bytes(&mark.key);
-        self.expires = self.expires.max(mark.expires);
-        if let Some(open) = &mut self.scope {
-            open.count += 1;
-        }
-        begins
+        let Some(open) = &mut self.scope else { return };
+        self.out.bytes(&digest.to_bytes());
+        let turn = marked.turn.wrapping_sub(open.last.turn).cast_signed();
+        self.out.leb128(zigzag(turn));
+        self.out.leb128(zigzag(marked.expires.wrapping_sub(open.last.expires)));
+        open.last = marked;
+        open.count += 1;
+        self.expires = self.expires.max(marked.expires);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -124,7 +128,7 @@ impl PackedMarks {
         self.out.u32(scope.partition.number);
         let count_at = self.out.0.len();
         self.out.u32(0);
-        self.scope = Some(PackedScope { scope: Arc::clone(scope), count_at, count: 0 });
+        self.scope = Some(PackedScope { scope: Arc::clone(scope), count_at, count: 0, last: NONE });
     }
 
     fn end_scope(&mut self) {
@@ -140,7 +144,7 @@ impl PackedMarks {
 pub(crate) fn decode(
     key: &[u8],
     bytes: &[u8],
-    mut each: impl FnMut(&Scope, &mut dyn Iterator<Item = (&[u8], Marked)>),
+    mut each: impl FnMut(&Scope, &mut dyn Iterator<Item = (Digest, Marked)>),
 ) -> Result<(), Damage> {
     let mut fields = In::opened(key, bytes)?;
     while !fields.0.is_empty() {
@@ -148,17 +152,30 @@ pub(crate) fn decode(
         let partition = Partition::new(topic, fields.u32()?);
         let scope = Scope { group: group.into(), partition };
         let count = fields.u32()?;
-        let mut marks =
-            Vec::with_capacity((count as usize).min(fields.0.len() / MARK_OVERHEAD_BYTES));
+        let mut marks = Vec::with_capacity((count as usize).min(fields.0.len() / MARK_BYTES_MIN));
+        let mut last = NONE;
         for _ in 0..count {
-            let turn: Offset = fields.u64()?;
-            let expires = fields.u64()?.cast_signed();
-            let length = usize::from(fields.u16()?);
-            marks.push((fields.bytes(length)?, Marked { turn, expires }));
+            let digest = Digest::from_bytes(fields.array()?);
+            let turn = unzigzag(fields.leb128()?).cast_unsigned();
+            let expires = unzigzag(fields.leb128()?);
+            last = Marked {
+                turn: last.turn.wrapping_add(turn),
+                expires: last.expires.wrapping_add(expires),
+            };
+            marks.push((digest, last));
         }
         each(&scope, &mut marks.into_iter());
     }
     Ok(())
+}
+
+/// Small numbers for small differences, whatever their sign.
+fn zigzag(difference: i64) -> u64 {
+    (difference << 1 ^ difference >> 63).cast_unsigned()
+}
+
+fn unzigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
 // Its length stands big endian, as it does in keys.

@@ -1,8 +1,13 @@
 use super::*;
 
+fn identity() -> Identity {
+    let marks_secret = serde_json::from_value(vec![7; 16].into()).unwrap();
+    Identity { cluster_id: "id".to_owned(), marks_secret }
+}
+
 fn made(path: &Path) {
     let folder = Folder::own(path).unwrap();
-    folder.begin("id").unwrap();
+    folder.begin(&identity()).unwrap();
     std::fs::create_dir_all(folder.store().join("keyspaces/0")).unwrap();
     std::fs::write(folder.store().join("version"), STORE_VERSION).unwrap();
     let keyspace = folder.store().join("keyspaces/0");
@@ -10,7 +15,7 @@ fn made(path: &Path) {
     let checksum = xxhash_rust::xxh3::xxh3_128(b"tables").to_le_bytes();
     let current = [7_u64.to_le_bytes().as_slice(), checksum.as_slice(), &[0]].concat();
     std::fs::write(keyspace.join("current"), current).unwrap();
-    folder.ready("id", vec!["0".to_owned()]).unwrap();
+    folder.ready(&identity(), vec!["0".to_owned()]).unwrap();
 }
 
 #[test]
@@ -57,10 +62,10 @@ fn another_format_is_refused() {
         std::fs::write(&path, text).unwrap();
         folder.format().unwrap_err()
     };
-    let error = found(4);
-    assert!(matches!(error, OpenError::NewerFormat { found: 4, known: 3, .. }), "{error}");
-    let error = found(2);
-    assert!(matches!(error, OpenError::OlderFormat { found: 2, known: 3, .. }), "{error}");
+    let error = found(5);
+    assert!(matches!(error, OpenError::NewerFormat { found: 5, known: 4, .. }), "{error}");
+    let error = found(3);
+    assert!(matches!(error, OpenError::OlderFormat { found: 3, known: 4, .. }), "{error}");
 }
 
 #[test]
@@ -70,7 +75,7 @@ fn every_changed_byte_of_the_format_file_is_refused() {
     let path = dir.path().join("format");
     let whole = std::fs::read(&path).unwrap();
     let folder = Folder::own(dir.path()).unwrap();
-    assert_eq!(folder.format().unwrap().unwrap().cluster_id, "id");
+    assert_eq!(folder.format().unwrap().unwrap().identity, identity());
     for at in 0..whole.len() {
         for bit in 0..8 {
             let mut changed = whole.clone();
@@ -96,7 +101,7 @@ fn a_store_that_lacks_a_file_is_not_begun_anew() {
 fn an_interrupted_beginning_is_begun_again() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::own(dir.path()).unwrap();
-    folder.begin("id").unwrap();
+    folder.begin(&identity()).unwrap();
     std::fs::create_dir_all(folder.store().join("half")).unwrap();
     drop(folder);
     let folder = Folder::own(dir.path()).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millstream_core::idempotency::{IdempotencyStore as _, Mark, Scope};
 use millstream_core::log::{LogError, Transaction};
+use tokio::time::Instant;
 
 use super::*;
 use crate::OpenError;
@@ -61,8 +62,22 @@ enum Outcome {
     Wrong(String),
 }
 
+/// Opens a folder that was open a moment before. A program that another test starts at that moment has its lock too, until
+/// it has become that program.
+async fn open_again(dir: &Path) -> Result<Arc<EmbeddedLog>, OpenError> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match EmbeddedLog::open(dir, small()) {
+            Err(OpenError::InUse { .. }) if Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
 async fn check(dir: &Path) -> Outcome {
-    let log = match EmbeddedLog::open(dir, small()) {
+    let log = match open_again(dir).await {
         Ok(log) => log,
         Err(
             OpenError::Damaged { .. }
@@ -279,7 +294,7 @@ async fn a_file_that_is_missing_is_refused() {
         let copied = tempfile::tempdir().unwrap();
         copy(made.path(), copied.path());
         std::fs::remove_file(copied.path().join(relative)).unwrap();
-        let outcome = match EmbeddedLog::open(copied.path(), small()) {
+        let outcome = match open_again(copied.path()).await {
             // Without `format` the folder is not known to be ours, which is as good.
             Err(OpenError::NotOurs { .. }) => Outcome::RefusedToOpen,
             opened => {

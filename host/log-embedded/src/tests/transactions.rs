@@ -107,6 +107,8 @@ async fn bad_names_and_commits_for_nothing_are_refused() {
     assert!(matches!(consumer.commit(vec![(p(0), huge)]).await, Err(LogError::Fatal(_))));
     assert!(log.committed("", &[p(0)]).await.is_err());
     assert!(log.committed(&"g".repeat(256), &[p(0)]).await.is_err());
-    let long = Mark { scope: scope("g").into(), key: vec![0; 70_000].into(), turn: 0, expires: 1 };
-    assert!(matches!(log.mark(vec![long]).await, Err(LogError::Fatal(_))));
+    let long = Scope { group: "g".repeat(256).into(), partition: p(0) };
+    let long = Mark { scope: long.into(), ..mark("k", 1, 1) };
+    let refused = log.mark(vec![mark("k", 1, 1), long]).await;
+    assert!(matches!(refused, Err(LogError::Fatal(_))));
 }

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use fjall::Keyspace;
-use millstream_core::idempotency::{Mark, Marked};
+use millstream_core::idempotency::{Mark, Marked, Scope};
 use millstream_core::log::{Appended, Commits, LogError, RecordError, TransactError, Transaction};
 use millstream_core::message::{EpochMs, Offset, Partition, Record};
 use millstream_mark_copy::{Batch, Place};
 
 use super::Writer;
-use crate::entries::packed_marks::{MARK_KEY_BYTES_MAX, PackedMarks};
+use crate::entries::packed_marks::PackedMarks;
 use crate::entries::{COMMIT_BYTES_MAX, GROUP_BYTES_MAX, StartEntry, commit_key, encode_commit};
 use crate::groups::Member;
 use crate::locks::read;
@@ -98,11 +98,12 @@ impl Plan {
     }
 
     fn add_mark(&mut self, store: &Store, mark: &Mark) {
-        let begins = self.marks.push(mark);
-        let place = self.place.take().filter(|_| !begins);
+        let place = self.place.take().filter(|_| self.marks.goes_on_in(&mark.scope));
         let place = place.unwrap_or_else(|| store.index.place(&mark.scope));
+        let digest = place.digest(&mark.key);
         let marked = Marked { turn: mark.turn, expires: mark.expires };
-        self.indexed.add(&place, &mark.key, marked);
+        self.marks.push(&mark.scope, digest, marked);
+        self.indexed.add(&place, digest, marked);
         self.place = Some(place);
     }
 }
@@ -261,15 +262,20 @@ impl Writer {
         if marks.is_empty() {
             return Ok(());
         }
-        if let Some(mark) = marks.iter().find(|mark| !PackedMarks::takes(mark)) {
-            let scope = &mark.scope;
-            return Err(LogError::Fatal(format!(
-                "the idempotency mark of group {} for {} has a key of {} bytes: names may have \
-                 {GROUP_BYTES_MAX} bytes and keys {MARK_KEY_BYTES_MAX}",
-                scope.group,
-                scope.partition,
-                mark.key.len()
-            )));
+        let mut checked: Option<&Arc<Scope>> = None;
+        for Mark { scope, .. } in marks {
+            // Marks of one scope come in runs.
+            if checked.is_some_and(|checked| Arc::ptr_eq(checked, scope)) {
+                continue;
+            }
+            if !PackedMarks::takes(scope) {
+                return Err(LogError::Fatal(format!(
+                    "group {} has an idempotency mark for {}: names of groups and topics may have \
+                     {GROUP_BYTES_MAX} bytes here",
+                    scope.group, scope.partition,
+                )));
+            }
+            checked = Some(scope);
         }
         Ok(self.store.index.wait_for_room(plan.indexed.len() + marks.len())?)
     }

@@ -8,6 +8,7 @@ use millstream_core::message::{EpochMs, Partition};
 use proptest::prelude::*;
 
 use super::*;
+use crate::background::FAN_IN;
 
 struct HandClock(AtomicI64);
 
@@ -42,7 +43,7 @@ fn put(index: &MarkIndex, scope: &Scope, marks: &[(u64, Marked)], checkpoint: Op
     let place = index.place(scope);
     let mut batch = Batch::default();
     for (number, marked) in marks {
-        batch.add(&place, &key(*number), *marked);
+        batch.add(&place, place.digest(&key(*number)), *marked);
     }
     index.put(batch, checkpoint.map(|checkpoint| (scope, checkpoint)));
 }
@@ -89,7 +90,7 @@ fn settled(index: &MarkIndex) {
     index.flush().unwrap();
     loop {
         let runs = lock(&index.shared.manifest).runs.clone();
-        if runs.chunk_by(|a, b| a.level == b.level).all(|level| level.len() < 4) {
+        if runs.chunk_by(|a, b| a.level == b.level).all(|level| level.len() < FAN_IN) {
             // Who merges does so before this is done.
             index.sweep();
             return;
@@ -242,12 +243,12 @@ fn many_marks_become_few_runs_in_bounded_memory_and_all_are_found() {
 #[test]
 fn what_has_expired_gives_its_space_back() {
     let dir = tempfile::tempdir().unwrap();
-    let (options, clock) = options(1_000);
+    let (options, clock) = options(500);
     let index = MarkIndex::open(dir.path(), options).unwrap();
-    for begin in (0..4_000_u64).step_by(1_000) {
+    for begin in (0..4_000_u64).step_by(4_000 / FAN_IN) {
         let expires = |number: u64| if begin < 2_000 { 10 } else { 1_000 + number as i64 };
         let mark = |number| (number, Marked { turn: number, expires: expires(number) });
-        let marks: Vec<_> = (begin..begin + 1_000).map(mark).collect();
+        let marks: Vec<_> = (begin..begin + 500).map(mark).collect();
         put(&index, &scope(0), &marks, None);
     }
     settled(&index);

@@ -11,7 +11,7 @@ use super::{
     BLOCK_BYTES, BLOCK_ENTRIES, CHECKSUM_BYTES, FILTER_BLOCK_BYTES, Footer, Run, block_checksum,
 };
 use crate::entry::Entry;
-use crate::filter::Filter;
+use crate::filter::{BITS_A_KEY, Filter};
 use crate::folder::{Folder, draft_of};
 use crate::trouble::Trouble;
 
@@ -53,7 +53,7 @@ impl RunWriter {
         let draft = draft_of(&path);
         let file =
             File::create(&draft).map_err(|error| Trouble::Io { path: draft.clone(), error })?;
-        let filter = Filter::new(entries_max, filter_bytes_max);
+        let filter = Filter::new(entries_max, BITS_A_KEY, filter_bytes_max);
         let footer = Footer {
             run: number,
             entries: 0,

@@ -34,6 +34,6 @@ pub(super) fn check(
 
 /// Stands in for a template that was refused, so that checking goes on; never used to run.
 fn fallback_template(default: &str, tier: bool) -> Template {
-    #[expect(clippy::expect_used, reason = "the defaults above are templates; a test reads them")]
+    #[expect(clippy::expect_used, reason = "the defaults are templates; a test reads them")]
     Template::new(default, tier).expect("a default template is well-formed")
 }

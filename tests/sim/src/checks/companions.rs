@@ -142,6 +142,10 @@ impl Book {
             }
         }
         let Some(facts) = self.messages.get(&uid).map(|m| m.facts.clone()) else { return };
+        let key = message.headers.iter().find(|h| h.name == "millstream-idempotency-key");
+        if facts.idempotency.is_some() && key.is_none_or(|key| key.value.is_empty()) {
+            self.violate("a dead letter is whole", format!("{name} does not name its key"));
+        }
         for (header, expected) in [
             ("__dlq.errors.topic", facts.partition.topic.to_string()),
             ("__dlq.errors.partition", facts.partition.number.to_string()),

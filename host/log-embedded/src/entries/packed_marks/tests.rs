@@ -1,4 +1,3 @@
-use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -9,34 +8,37 @@ fn scope(group: &str, topic: &str, number: u32) -> Arc<Scope> {
     Arc::new(Scope { group: group.into(), partition: Partition::new(topic, number) })
 }
 
-fn packed(marks: &[Mark], number: u64) -> (Vec<u8>, Vec<u8>) {
+type OneMark = (Arc<Scope>, Digest, Marked);
+
+fn packed(marks: &[OneMark], number: u64) -> (Vec<u8>, Vec<u8>) {
     let mut packed = PackedMarks::default();
-    for mark in marks {
-        assert!(PackedMarks::takes(mark));
-        packed.push(mark);
+    for (scope, digest, marked) in marks {
+        assert!(PackedMarks::takes(scope));
+        packed.push(scope, *digest, *marked);
     }
     packed.finish(number)
 }
 
-fn unpacked(key: &[u8], value: &[u8]) -> Result<Vec<Mark>, Damage> {
+fn unpacked(key: &[u8], value: &[u8]) -> Result<Vec<OneMark>, Damage> {
     let mut all = Vec::new();
     decode(key, value, |scope, marks| {
         let scope = Arc::new(scope.clone());
-        all.extend(marks.map(|(key, marked)| Mark {
-            scope: Arc::clone(&scope),
-            key: Bytes::copy_from_slice(key),
-            turn: marked.turn,
-            expires: marked.expires,
-        }));
+        all.extend(marks.map(|(digest, marked)| (Arc::clone(&scope), digest, marked)));
     })?;
     Ok(all)
 }
 
-fn mark() -> impl Strategy<Value = Mark> {
+fn mark() -> impl Strategy<Value = OneMark> {
     // Few of each, so that scopes come in runs and come back.
     let scope = ("[ab]{0,2}", "[xy]{1,2}", 0..2_u32).prop_map(|(g, t, n)| scope(&g, &t, n));
-    (scope, vec(any::<u8>(), 0..40), any::<u64>(), any::<i64>())
-        .prop_map(|(scope, key, turn, expires)| Mark { scope, key: key.into(), turn, expires })
+    // Near one another, as they are, and at the ends of what numbers can be.
+    let turn = prop_oneof![100..400_u64, any::<u64>(), Just(u64::MAX)];
+    let expires = prop_oneof![-9..9_i64, any::<i64>(), Just(i64::MIN), Just(i64::MAX)];
+    (scope, any::<[u8; DIGEST_BYTES]>(), turn, expires).prop_map(
+        |(scope, digest, turn, expires)| {
+            (scope, Digest::from_bytes(digest), Marked { turn, expires })
+        },
+    )
 }
 
 proptest! {
@@ -44,7 +46,7 @@ proptest! {
     fn the_marks_of_a_write_come_back_as_they_were_or_not_at_all(marks in vec(mark(), 1..20), number in any::<u64>(), change in 1..=255_u8) {
         let (key, value) = packed(&marks, number);
         prop_assert_eq!(unpacked(&key, &value).unwrap(), marks.clone());
-        let expires = marks.iter().map(|mark| mark.expires).max().unwrap();
+        let expires = marks.iter().map(|(_, _, marked)| marked.expires).max().unwrap();
         prop_assert_eq!(MarksKey::decode(&key), Ok(MarksKey { write: number, expires }));
         for at in 0..value.len() {
             let mut changed = value.clone();
