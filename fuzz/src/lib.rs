@@ -6,7 +6,7 @@ use millstream_core::message::Header;
 pub mod shelf;
 
 /// Names of headers that mean something, so that they need not be guessed: a byte stands for each.
-pub const HEADER_NAMES: [&str; 28] = [
+pub const HEADER_NAMES: &[&str] = &[
     "millstream-origin-topic",
     "millstream-origin-partition",
     "millstream-origin-offset",
