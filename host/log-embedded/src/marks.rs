@@ -1,9 +1,8 @@
 //! Marks: the index of idempotency marks beside the store, and how it is brought up to the log.
 //!
-//! The log has the marks of each write as one entry, in the same write as what they mark (`entries::packed_marks`), with digests in
-//! place of the keys;
-//! questions go to the index (`millstream-mark-copy`) in the folder `marks`. The writer indexes the marks of a write when it is on the disk, before it
-//! answers.
+//! The log has the marks of each write as one entry, in the same write as what they mark, with digests in place of the keys
+//! (`entries::packed_marks`). Questions go to the index (`millstream-mark-copy`) in the folder `marks`. The writer indexes the
+//! marks of a write when it is on the disk, before it answers.
 //!
 //! Invariants:
 //! - the index' checkpoint is the number of the last write that is in it. When the log opens, the marks of all later writes
